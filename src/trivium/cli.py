@@ -1,0 +1,204 @@
+"""The command line: verbs that call the library and print. Exit 0 done, 1 failed, 2 usage or study file."""
+
+import json
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from trivium import __version__
+from trivium.errors import ConfigError, TriviumError
+
+app = typer.Typer(
+    help="Task-driven adaptation of language models: what to read, what to hide, and whether it helped.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+StudyFile = Annotated[Path, typer.Argument(help="The study file (YAML).", show_default=False)]
+Overrides = Annotated[list[str] | None, typer.Argument(help="key=value pairs that win over the file.")]
+Runs = Annotated[Path, typer.Option(help="Where run folders lie.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def explained(verb: Callable[..., None]) -> Callable[..., None]:
+    """Print a mistake that trivium can explain without a traceback, and exit accordingly."""
+
+    @wraps(verb)
+    def wrapper(*args: Any, **kwargs: Any) -> None:
+        try:
+            verb(*args, **kwargs)
+        except TriviumError as error:
+            typer.echo(f"{type(error).__name__}: {error}", err=True)
+            raise typer.Exit(2 if isinstance(error, ConfigError) else 1) from None
+        except KeyboardInterrupt:
+            typer.echo("stopped; run the same command again to go on from here", err=True)
+            raise typer.Exit(130) from None
+
+    return wrapper
+
+
+@app.command()
+@explained
+def demo(
+    runs: Runs = Path("runs"),
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """The whole pipeline on real text that is on this machine: which library does a docstring come from?"""
+    from trivium.study.demo import run_demo
+
+    _finish(run_demo(runs, overrides or [], _reporter(as_json)), as_json)
+
+
+@app.command()
+@explained
+def run(study: StudyFile, overrides: Overrides = None, runs: Runs = Path("runs"), as_json: AsJson = False) -> None:
+    """Run a study, or go on with one that was interrupted."""
+    from trivium.study import run as run_study
+
+    command = " ".join(["trivium run", str(study), *(overrides or [])])
+    _finish(run_study(study, overrides or [], runs=runs, reporter=_reporter(as_json), command=command), as_json)
+
+
+@app.command()
+@explained
+def check(study: StudyFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Check a study file and its data, time a few real steps, and print the plan. Writes nothing."""
+    from trivium.study.plan import make_plan
+
+    plan = make_plan(study, overrides or [], _reporter(as_json))
+    typer.echo(json.dumps(plan.to_json(), indent=2) if as_json else plan.to_text())
+
+
+@app.command()
+@explained
+def new(
+    data: Annotated[list[str], typer.Argument(help="Files or folders: a labelled task, and text.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where to write the study file.")] = Path("study.yaml"),
+    force: Annotated[bool, typer.Option(help="Overwrite the file if it is there.")] = False,
+) -> None:
+    """Look at files and write a commented study file for them."""
+    from trivium.study.scaffold import write_study
+
+    typer.echo(write_study(data, output, force=force))
+
+
+@app.command()
+@explained
+def documents(
+    study: StudyFile, overrides: Overrides = None, runs: Runs = Path("runs"), as_json: AsJson = False
+) -> None:
+    """Choose the documents of every arm, and show them before any training."""
+    from trivium.study.run import choose_documents
+
+    chosen = choose_documents(study, overrides or [], runs=runs, reporter=_reporter(as_json))
+    typer.echo(json.dumps(chosen, indent=2, ensure_ascii=False) if as_json else _show_documents(chosen))
+
+
+@app.command()
+@explained
+def report(
+    folders: Annotated[list[Path], typer.Argument(help="Run folders.", show_default=False)], as_json: AsJson = False
+) -> None:
+    """Write the report of finished runs again, and print their verdicts."""
+    from trivium.study.report import write_report
+    from trivium.study.verdict import Verdict
+
+    verdicts = []
+    for folder in folders:
+        if not (folder / "verdict.json").exists():
+            raise TriviumError(f"{folder}: expected a finished run with verdict.json; `trivium run` makes one.")
+        page = write_report(folder)
+        verdicts.append(json.loads((folder / "verdict.json").read_text()))
+        if not as_json:
+            _print_verdict(Verdict.from_json(verdicts[-1]), page)
+    if as_json:
+        typer.echo(json.dumps(verdicts[0] if len(verdicts) == 1 else verdicts, indent=2, ensure_ascii=False))
+
+
+@app.command()
+@explained
+def predict(
+    model: Annotated[Path, typer.Argument(help="A model folder: runs/<study>/models/<arm>/seed-<n>.")],
+    file: Annotated[str, typer.Argument(help="A file with a text column, or - for one text a line from stdin.")] = "-",
+    text: Annotated[str | None, typer.Option(help="Name of the text column, if it is not a usual one.")] = None,
+) -> None:
+    """Labels and probabilities for new rows, one JSON object a line."""
+    from trivium.data import read_texts
+    from trivium.training.predict import predict as label
+
+    rows = ({"text": line.rstrip("\n")} for line in sys.stdin) if file == "-" else read_texts(file, text)
+    for answer in label(model, rows):
+        typer.echo(json.dumps(answer, ensure_ascii=False))
+
+
+@app.command()
+@explained
+def doctor(as_json: AsJson = False) -> None:
+    """Versions, devices and optional parts."""
+    from trivium.study.doctor import examine
+
+    found = examine()
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+        return
+    for section, items in found.items():
+        typer.echo(section)
+        for name, value in items.items():
+            typer.echo(f"  {name:<16} {value}")
+
+
+@app.callback(invoke_without_command=True)
+def root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    """Task-driven adaptation of language models: what to read, what to hide, and whether it helped."""
+    if version:
+        typer.echo(f"trivium {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """The console script."""
+    app()
+
+
+def _reporter(as_json: bool) -> Any:
+    """With ``--json``, standard output is for the result alone."""
+    from trivium.study.progress import Terminal
+
+    return Terminal(Console(stderr=as_json))
+
+
+def _finish(study: Any, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(study.verdict.to_json(), indent=2, ensure_ascii=False))
+    else:
+        _print_verdict(study.verdict, study.report)
+
+
+def _print_verdict(verdict: Any, page: Path) -> None:
+    typer.echo("")
+    for line in verdict.lines():
+        typer.echo(line)
+    typer.echo(f"\nreport: {page.resolve()}")
+
+
+def _show_documents(chosen: dict[str, Any]) -> str:
+    lines = []
+    for arm, about in chosen.items():
+        counts = ", ".join(f"{value:,} {name.replace('_', ' ')}" for name, value in about["counts"].items())
+        lines += [f"{arm}: {counts}", *(f"  {source}: {n:,}" for source, n in about["sources"].items())]
+        for shown in about["examples"][:5]:
+            words = ", ".join(shown["terms"]) or "no words in common: chosen at random"
+            lines += [f"  [{shown['id']}] {' '.join(shown['text'].split())[:150]}", f"      {words}"]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,263 @@
+"""The study file: pydantic models of the YAML, overrides from the command line, and errors that name the key.
+
+What a *strategy's* keys are (a selector, a masker, an encoder, a stage) is said by its frozen dataclass in its own room;
+``build`` makes one from a mapping with the same care. An unknown key is an error with a suggestion.
+"""
+
+import dataclasses
+import difflib
+import importlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from trivium.errors import ConfigError
+
+T = TypeVar("T")
+Options = dict[str, Any]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TaskConfig(_Strict):
+    """The labelled task."""
+
+    path: str | dict[Literal["train", "dev", "test"], str] = Field(
+        description="A folder with train, dev and test files, one file, a mapping of split to file, or hub:owner/name."
+    )
+    kind: str = Field("classify", description="What kind of task it is.")
+    metric: str = Field("macro_f1", description="The metric that the verdict is about.")
+    name: str | None = Field(None, description="How it is called; the name of the file or folder, if not given.")
+    columns: dict[str, str] | None = Field(
+        None, description="Our name to the file's: {text: abstract, label: topic}; guessed where the names are usual."
+    )
+    labels: list[str] | None = Field(None, description="The label names, if the data should not be asked for them.")
+
+
+class CorpusConfig(_Strict):
+    """The pile of text."""
+
+    path: str | list[str] = Field(description="A file or a glob, or several; .txt, .csv, .tsv, .jsonl, .parquet, …")
+    columns: dict[str, str] | None = Field(None, description="Our name to the file's: {text: body, source: site}.")
+    window: int = Field(128, ge=16, description="Longer documents are cut into windows of so many words.")
+
+
+class ArmConfig(_Strict):
+    """One way to train; arms are what a study compares."""
+
+    documents: Options | None = Field(
+        None, description="What to read: {kind: bm25 | random | none | module:Class, and its keys}."
+    )
+    masker: Options | None = Field(
+        None, description="What to hide: {kind: random | whole_word | module:Class, and its keys}."
+    )
+    stages: list[Options] = Field(
+        description="How to train: {preset: finetune | adapt | tlm-joint, and keys to change}, or all keys of a stage.",
+        min_length=1,
+    )
+
+
+class EngineConfig(_Strict):
+    """Where the work is done."""
+
+    kind: Literal["local"] = Field("local", description="Processes on this machine.")
+    workers: int | None = Field(
+        None, ge=1, description="How many; not given: two cores for each on a CPU, one in all on a GPU."
+    )
+
+
+class StudyConfig(_Strict):
+    """A study: arms that differ in what they read, hide or learn, each trained with several seeds."""
+
+    name: str = Field(description="Name of the run folder.", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    task: TaskConfig
+    corpus: CorpusConfig | str | list[str] | None = Field(
+        None, description="The pile of text: a file, a glob, several of them, or a mapping with the keys of a corpus."
+    )
+    encoder: Options = Field(
+        {"scratch": "mini"},
+        description="{scratch: tiny | mini | small | base | large} or {pretrained: folder or hub name}.",
+    )
+    seeds: Annotated[int, Field(ge=1)] | list[int] = Field(3, description="How many seeds, or which.")
+    arms: dict[str, ArmConfig] = Field(description="The arms by name.", min_length=1)
+    baseline: str = Field("finetune", description="The arm that the others are measured against.")
+    linear: bool = Field(True, description="Whether TF-IDF with logistic regression stands beside the arms.")
+    equal: Literal["updates", "nothing"] = Field(
+        "updates",
+        description="What every arm may spend alike: with `updates`, the last stage of a shorter arm is lengthened.",
+    )
+    engine: EngineConfig = EngineConfig()
+
+    @property
+    def seed_list(self) -> list[int]:
+        """The seeds one by one."""
+        return list(range(self.seeds)) if isinstance(self.seeds, int) else list(self.seeds)
+
+    @property
+    def corpus_config(self) -> CorpusConfig | None:
+        """The corpus in its long form."""
+        if isinstance(self.corpus, str | list):
+            return CorpusConfig(path=self.corpus)
+        return self.corpus
+
+
+def load_config(path: Path | str, overrides: Sequence[str] = ()) -> StudyConfig:
+    """Read a study file.
+
+    Args:
+        path: The YAML file. Relative paths in it are relative to where trivium is run.
+        overrides: ``key=value`` pairs that win over the file; dots go down: ``arms.tlm.documents.max_tokens=1000000``.
+
+    Raises:
+        ConfigError: the file is no study file; the message names the key.
+    """
+    path = Path(path)
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such study file. `trivium new DATA -o {path}` writes one.") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: expected a YAML file, found: {error}") from None
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path}: expected keys such as 'name', 'task' and 'arms', found {type(raw).__name__}.")
+    for override in overrides:
+        _override(raw, override)
+    return parse_config(raw, str(path))
+
+
+def parse_config(raw: Mapping[str, Any], where: str) -> StudyConfig:
+    """Check a mapping and make a study of it."""
+    try:
+        config = StudyConfig.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, StudyConfig, where)) from None
+    if config.baseline not in config.arms:
+        raise ConfigError(
+            f"{where}, baseline: expected one of the arms ({', '.join(config.arms)}), found '{config.baseline}'."
+        )
+    if "linear" in config.arms:
+        raise ConfigError(f"{where}, arms: the name 'linear' is taken by TF-IDF with logistic regression; use another.")
+    bad = [name for name in config.arms if not name or "/" in name or name.startswith(".")]
+    if bad:
+        raise ConfigError(f"{where}, arms: an arm's name becomes a folder's, so it cannot be '{bad[0]}'.")
+    if not config.seed_list or len(set(config.seed_list)) < len(config.seed_list):
+        raise ConfigError(f"{where}, seeds: expected one or more different numbers, found {config.seeds}.")
+    return config
+
+
+def build(cls: type[T], options: Mapping[str, Any], where: str) -> T:
+    """Make a strategy from its keys.
+
+    Args:
+        cls: A frozen dataclass: its fields are the keys.
+        options: The keys that are given.
+        where: What to call the place in an error, for example ``arms.tlm.documents``.
+
+    Raises:
+        ConfigError: a key is unknown, missing, or of the wrong type.
+    """
+    known = [field.name for field in dataclasses.fields(cls)] if dataclasses.is_dataclass(cls) else []
+    for key in options:
+        if key not in known:
+            raise ConfigError(f"{where}: unknown key '{key}'{_suggest(key, known)}.")
+    try:
+        return TypeAdapter(cls).validate_python(dict(options))
+    except ValidationError as error:
+        raise ConfigError(_explain(error, None, where)) from None
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
+
+
+def choose(kinds: Mapping[str, type[T]], options: Mapping[str, Any], where: str) -> T:
+    """Make the strategy that ``kind`` names: one of ours, or ``"module:Class"`` of the user's.
+
+    Raises:
+        ConfigError: no such kind, or its keys are wrong.
+    """
+    rest = dict(options)
+    kind = rest.pop("kind", None)
+    if not isinstance(kind, str):
+        raise ConfigError(f"{where}: expected 'kind', one of {', '.join(kinds)} or \"module:Class\".")
+    if kind in kinds:
+        return build(kinds[kind], rest, where)
+    module, colon, name = kind.partition(":")
+    if not colon:
+        raise ConfigError(f"{where}: unknown kind '{kind}'{_suggest(kind, list(kinds))}. Your own is \"module:Class\".")
+    try:
+        cls: type[T] = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"{where}: cannot load '{kind}': {error}. Is the module on PYTHONPATH?") from None
+    return build(cls, rest, where)
+
+
+def _override(raw: dict[str, Any], override: str) -> None:
+    path, equals, value = override.partition("=")
+    if not equals:
+        raise ConfigError(f"'{override}': expected key=value, for example seeds=5.")
+    *parents, last = path.split(".")
+    place: Any = raw
+    for i, key in enumerate(parents):
+        place = _down(place, key, ".".join(parents[: i + 1]))
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise ConfigError(f"'{override}': the value is no YAML.") from None
+    if isinstance(place, list):
+        place[_index(place, last, path)] = parsed
+    else:
+        place[last] = parsed
+
+
+def _down(place: Any, key: str, path: str) -> Any:
+    if isinstance(place, list):
+        return place[_index(place, key, path)]
+    below = place.setdefault(key, {})
+    if not isinstance(below, dict | list):
+        raise ConfigError(f"'{path}': holds a plain value ({below!r}) in the study file and nothing below it.")
+    return below
+
+
+def _index(place: list[Any], key: str, path: str) -> int:
+    if not key.isdecimal() or int(key) >= len(place):
+        raise ConfigError(f"'{path}': expected a number from 0 to {len(place) - 1}, found '{key}'.")
+    return int(key)
+
+
+def _suggest(key: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(key, known, 1)
+    return f"; did you mean '{close[0]}'?" if close else f"; known are {', '.join(known)}"
+
+
+def _explain(error: ValidationError, model: type[BaseModel] | None, where: str) -> str:
+    lines = []
+    for problem in error.errors():
+        place = ".".join(str(part) for part in problem["loc"] if not _is_branch(part))
+        if problem["type"] == "extra_forbidden":
+            key = str(problem["loc"][-1])
+            lines.append(f"{where}, {place}: unknown key{_suggest(key, _keys(model, problem['loc'][:-1]))}")
+        elif problem["type"] in ("missing", "missing_argument"):
+            lines.append(f"{where}, {place}: this key is missing")
+        else:
+            lines.append(f"{where}, {place}: {problem['msg']}, found {problem['input']!r}")
+    return "\n".join(dict.fromkeys(lines))
+
+
+def _is_branch(part: Any) -> bool:
+    """Pydantic puts the branch of a union into the place; a reader of YAML knows no branches."""
+    return isinstance(part, str) and (part in {"str", "int", "CorpusConfig"} or "[" in part)
+
+
+def _keys(model: type[BaseModel] | None, place: Sequence[Any]) -> list[str]:
+    """The keys of the model at a place."""
+    for part in place:
+        field = None if model is None else model.model_fields.get(str(part))
+        if field is None:
+            continue
+        candidates = [field.annotation, *getattr(field.annotation, "__args__", ())]
+        model = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), model)
+    return list(model.model_fields) if model is not None else []

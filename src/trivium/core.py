@@ -1,0 +1,314 @@
+"""The nouns: Task, Corpus, Queries, Selection, Stage, Recipe, Score.
+
+Frozen, small, and free of torch, so that every room can speak of them. What is *done* with them stands in the rooms.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+import xxhash
+
+from trivium.errors import ArtifactError, ConfigError, LeakError
+
+Split = Literal["train", "dev", "test"]
+Stream = Literal["task", "documents"]
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+JSON = Any  # what json.dumps takes
+
+
+def digest(value: JSON) -> str:
+    """A short, stable name for anything that JSON can say.
+
+    >>> digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
+    True
+    """
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return xxhash.xxh3_128_hexdigest(text.encode())[:20]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A labelled task.
+
+    Attributes:
+        name: How it is called in reports and as the name of its head.
+        kind: What it is, a key of ``trivium.kinds.KINDS``, for example ``"classify"``.
+        metric: The metric that the verdict is about, one of its kind's.
+        labels: Label names; a row's ``label`` is an index into them.
+        tables: One Arrow table per split. Columns: ``text``, perhaps ``text_pair``, ``label`` (int64), and where the
+            row came from: ``file`` and ``row`` (counted from 1, header not counted).
+        notes: What was decided while loading and must be said aloud: a dev split carved from train, rows dropped.
+    """
+
+    name: str
+    kind: str
+    metric: str
+    labels: tuple[str, ...]
+    tables: Mapping[Split, pa.Table]
+    notes: tuple[str, ...] = ()
+
+    def rows(self, split: Split) -> pa.Table:
+        """The rows of a split.
+
+        Raises:
+            LeakError: the task is sealed and somebody asked for its test rows.
+        """
+        if split not in self.tables:
+            raise LeakError(
+                f"task '{self.name}': the {split} split was asked for, but this task has only "
+                f"{', '.join(self.tables)}. Only `evaluate` may open the test split; give it the task that "
+                "`load_task` returned, not a sealed one."
+            )
+        return self.tables[split]
+
+    def texts(self, split: Split) -> list[str]:
+        """The text of every row of a split; for a pair, both texts with a line break between."""
+        rows = self.rows(split)
+        first: list[str] = rows["text"].to_pylist()
+        if "text_pair" not in rows.column_names:
+            return first
+        return [f"{a}\n{b}" for a, b in zip(first, rows["text_pair"].to_pylist(), strict=True)]
+
+    def sealed(self) -> "Task":
+        """The same task without its test split: what selection, masking and training are given."""
+        return replace(self, tables={split: rows for split, rows in self.tables.items() if split != "test"})
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Changes when anything that a result depends on changes: rows, labels, kind, metric."""
+        rows = {split: _table_digest(self.tables[split]) for split in self.tables}
+        return digest([self.name, self.kind, self.metric, self.labels, rows])
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Documents that lie in a memory-mapped file; a document's id is its position, from 0.
+
+    Attributes:
+        name: How it is called in reports.
+        fingerprint: Changes when any document, its order or the window changes.
+        table: Columns ``text`` (large_string), ``source`` (dictionary of string), ``words`` (int32: how many words
+            retrieval's analyzer counts in it), ``file`` (dictionary of string) and ``row`` (int64, counted from 1).
+        notes: What was decided while loading: rows dropped, documents cut into windows.
+    """
+
+    name: str
+    fingerprint: str
+    table: pa.Table
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def texts(self, ids: Sequence[int] | Ints) -> list[str]:
+        """The documents with these ids, in this order."""
+        return list(self.table["text"].take(pa.array(ids, pa.int64())).to_pylist())
+
+    def sources(self, ids: Sequence[int] | Ints) -> list[str]:
+        """Where these documents came from, in this order."""
+        return list(self.table["source"].take(pa.array(ids, pa.int64())).to_pylist())
+
+    @cached_property
+    def words(self) -> npt.NDArray[np.int32]:
+        """How many words each document has, int32 ``[documents]``."""
+        return np.asarray(self.table["words"].to_numpy(), np.int32)
+
+
+@dataclass(frozen=True)
+class Queries:
+    """What a selector may know of a task: its training texts, nothing else.
+
+    A selector is typed to take this and not a Task, so that no dev or test text can become a query.
+    """
+
+    task: str
+    texts: tuple[str, ...]
+
+    @classmethod
+    def of(cls, task: Task) -> Self:
+        """The training texts of a task, query i being training row i."""
+        return cls(task.name, tuple(task.texts("train")))
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What was chosen, best first, why, and how.
+
+    Attributes:
+        ids: What was chosen, ``[n]``, in the order of choice.
+        scores: How good each is in the eyes of the selector, ``[n]``; nan where the selector does not score.
+        ranks: Position in the ranking that each came from (0 is best), ``[n]``.
+        queries: The training row that asked for each, ``[n]``; -1 where none did.
+        terms: For each, the words it shares with that row, weightiest first; empty where words played no part.
+        how: The selector's settings, fingerprints of what it saw, and counts of what was left out.
+        corpus: Where the ids point, if the selection is of documents; not saved with it.
+    """
+
+    ids: Ints
+    scores: Floats
+    ranks: Ints
+    queries: Ints
+    terms: tuple[tuple[str, ...], ...]
+    how: Mapping[str, JSON] = field(default_factory=dict)
+    corpus: "Corpus | None" = field(default=None, repr=False, compare=False)
+
+    def texts(self) -> list[str]:
+        """The chosen documents, best first."""
+        assert self.corpus is not None, "a selection of documents remembers its corpus"
+        return self.corpus.texts(self.ids)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def save(self, folder: Path) -> None:
+        """Write ``selection.parquet`` and ``selection.json`` into a folder."""
+        table = pa.table(
+            {
+                "id": self.ids,
+                "score": self.scores,
+                "rank": self.ranks,
+                "query": self.queries,
+                "terms": pa.array([list(t) for t in self.terms], pa.list_(pa.string())),
+            }
+        )
+        pq.write_table(table, folder / "selection.parquet")
+        (folder / "selection.json").write_text(json.dumps(self.how, indent=2, ensure_ascii=False))
+
+    @classmethod
+    def load(cls, folder: Path, corpus: "Corpus | None" = None) -> Self:
+        """Read what ``save`` wrote.
+
+        Args:
+            folder: Where it was written.
+            corpus: The corpus it was chosen from, if its texts will be asked for.
+
+        Raises:
+            ArtifactError: the folder does not hold a whole selection.
+        """
+        try:
+            table = pq.read_table(folder / "selection.parquet")
+            how = json.loads((folder / "selection.json").read_text())
+            return cls(
+                table["id"].to_numpy(),
+                table["score"].to_numpy(),
+                table["rank"].to_numpy(),
+                table["query"].to_numpy(),
+                tuple(map(tuple, table["terms"].to_pylist())),
+                how,
+                corpus,
+            )
+        except (OSError, pa.ArrowException, KeyError, ValueError) as error:
+            raise ArtifactError(
+                f"{folder}: expected a selection (selection.parquet and selection.json), found {error}. "
+                "Delete the folder and run again: it is made anew."
+            ) from error
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stretch of training over named streams.
+
+    Attributes:
+        name: How it is called in logs and the report.
+        mix: Batches of each stream in one cycle. ``{"documents": 3, "task": 1}`` is TLM's ratio ρ1 = 3: three batches
+            of documents, then one of the task.
+        updates: How long, in updates of the weights; or
+        epochs: how long, in passes over the stream named last in ``mix``'s cycle (the task, where it takes part).
+        lr: Peak learning rate.
+        warmup: Share of the updates in which the rate climbs from 0; after it, it falls to 0 in a straight line.
+        mlm_weight: ρ2, the weight of the masked-language-model loss on *task* batches; 0 leaves the task text whole.
+        loss_norm: ``paper``: ρ2·mlm + task. ``code``: the same divided by 1 + ρ2, as TLM's code computes it.
+        batch_rows: Task rows in a batch.
+        batch_tokens: Tokens, padding included, in a batch of documents.
+        max_length: Longest input in tokens. Documents are cut into windows of this, task rows are cut at it.
+        weight_decay: AdamW's, on matrices only.
+        clip: Largest norm of the gradient.
+        dropout: Overrides the encoder's own dropout everywhere; none keeps it.
+        evaluate_every: Updates between two looks at dev, when the stage has a task; none looks ten times.
+        patience: Stop after this many looks at dev without a better one; none never stops early.
+        keep_best: End with the weights of the best look at dev, not with the last.
+        reset_head: Start with a fresh task head.
+        freeze: Leave the lowest so many layers, and the embeddings, as they are.
+        layer_decay: Learning rate of each layer relative to the one above it; 1 is the same everywhere.
+    """
+
+    name: str
+    mix: Mapping[Stream, int]
+    updates: int | None = None
+    epochs: float | None = None
+    lr: float = 1e-4
+    warmup: float = 0.1
+    mlm_weight: float = 0.0
+    loss_norm: Literal["paper", "code"] = "paper"
+    batch_rows: int = 32
+    batch_tokens: int = 4096
+    max_length: int = 128
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    dropout: float | None = None
+    evaluate_every: int | None = None
+    patience: int | None = None
+    keep_best: bool = True
+    reset_head: bool = False
+    freeze: int = 0
+    layer_decay: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse what no loop could run."""
+        if (self.updates is None) == (self.epochs is None):
+            raise ConfigError(f"stage '{self.name}': give exactly one of 'updates' and 'epochs'.")
+        if not self.mix or any(n < 1 for n in self.mix.values()):
+            raise ConfigError(
+                f"stage '{self.name}': 'mix' needs at least one stream, each at least once in a cycle, for example "
+                f"{{documents: 3, task: 1}}; found {dict(self.mix)}."
+            )
+        unknown = set(self.mix) - {"task", "documents"}
+        if unknown:
+            raise ConfigError(f"stage '{self.name}': unknown stream {sorted(unknown)}; known are task and documents.")
+
+
+@dataclass(frozen=True)
+class Score:
+    """How well a model did on one split of a task.
+
+    Attributes:
+        task: Name of the task.
+        split: Which split.
+        metric: The task's metric.
+        values: Every metric of the task's kind by name, in [0, 1] or as the metric is defined.
+        gold: What the rows are, ``[rows]``.
+        predicted: What the model said, ``[rows]``.
+        probabilities: How sure it was of each label, ``[rows, labels]``.
+    """
+
+    task: str
+    split: Split
+    metric: str
+    values: Mapping[str, float]
+    gold: npt.NDArray[Any]
+    predicted: npt.NDArray[Any]
+    probabilities: npt.NDArray[np.float32]
+
+    @property
+    def value(self) -> float:
+        """The value of the task's own metric."""
+        return self.values[self.metric]
+
+
+def _table_digest(table: pa.Table) -> str:
+    """Content of a table: values and column names, however it is chunked."""
+    hasher = xxhash.xxh3_128()
+    for name in table.column_names:
+        column = table[name].combine_chunks()
+        hasher.update(name.encode())
+        hasher.update(json.dumps(column.to_pylist(), ensure_ascii=False).encode())
+    return hasher.hexdigest()

@@ -1,0 +1,24 @@
+"""Users' data: files or hub data sets in, a ``core.Task`` or a ``core.Corpus`` out, or an error that names the row.
+
+``tasks`` loads labelled rows, ``corpora`` unlabelled documents, ``sniff`` tells which is which. Below them: ``splits``
+and ``columns`` decide what is what, ``files``, ``hub``, ``formats`` and ``lines`` read, ``place`` says where something
+is wrong, ``words`` and ``windows`` know what a word is and where a long document may be cut. Nothing here knows a model.
+"""
+
+from trivium.data.corpora import load_corpus
+from trivium.data.sniff import Sniffed, sniff
+from trivium.data.tasks import load_task
+from trivium.data.windows import windows
+from trivium.data.words import count_words, fingerprint64, normal, words
+
+__all__ = [
+    "Sniffed",
+    "count_words",
+    "fingerprint64",
+    "load_corpus",
+    "load_task",
+    "normal",
+    "sniff",
+    "windows",
+    "words",
+]

@@ -1,0 +1,166 @@
+"""map(function, items): here, or in worker processes.
+
+A worker is ``python -m trivium.engine``: it is sent the name of a function and JSON items, and sends back messages and
+results as lines of JSON. So a caller's script needs no ``if __name__ == "__main__"`` guard, nothing is pickled, and
+the same function runs unchanged on another machine.
+"""
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from queue import Queue
+from typing import IO, Any
+
+from trivium import errors
+from trivium.core import JSON
+from trivium.errors import TriviumError
+
+Send = Callable[[JSON], None]
+Receive = Callable[[int, JSON], None]
+
+
+def run_all(
+    function: str,
+    items: Sequence[JSON],
+    *,
+    workers: int = 1,
+    receive: Receive = lambda _item, _message: None,
+    log: Path | None = None,
+) -> list[JSON | TriviumError]:
+    """Call ``function(item, send)`` for every item.
+
+    Args:
+        function: ``"module:name"``. It takes an item and a ``send`` for messages, and returns JSON.
+        items: What to call it with, JSON each.
+        workers: How many processes; 1 calls it in this one. The machine's cores are shared out among them.
+        receive: Told the index of an item and a message about it, in this process.
+        log: File that takes what workers print.
+
+    Returns:
+        In the order of the items: what the function returned, or the TriviumError that it raised.
+
+    Raises:
+        RuntimeError: a worker died, or the function raised something that is not a TriviumError.
+    """
+    if workers == 1 or len(items) < 2:
+        return [_here(function, i, item, receive) for i, item in enumerate(items)]
+    results: dict[int, JSON | TriviumError] = {}
+    inbox: Queue[tuple[int, int, JSON]] = Queue()
+    todo = list(enumerate(items))[::-1]
+    crew = [_Worker(n, inbox, max(1, (os.cpu_count() or 1) // workers), log) for n in range(min(workers, len(items)))]
+    try:
+        for worker in crew:
+            worker.give(function, todo.pop())
+        while len(results) < len(items):
+            sender, index, answer = inbox.get()
+            if "message" in answer:
+                receive(index, answer["message"])
+                continue
+            if "crash" in answer:
+                raise RuntimeError(f"item {index} of {function} failed in a worker:\n{answer['crash']}")
+            results[index] = _error(answer["error"]) if "error" in answer else answer["result"]
+            if todo:
+                crew[sender].give(function, todo.pop())
+    finally:
+        for worker in crew:
+            worker.stop()
+    return [results[i] for i in range(len(items))]
+
+
+def _here(function: str, index: int, item: JSON, receive: Receive) -> JSON | TriviumError:
+    try:
+        return _find(function)(item, lambda message: receive(index, message))
+    except TriviumError as error:
+        return error
+
+
+class _Worker:
+    """A process at the other end of two pipes, and the thread that listens to it."""
+
+    def __init__(self, number: int, inbox: "Queue[tuple[int, int, JSON]]", threads: int, log: Path | None) -> None:
+        environment = os.environ | {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
+        sink: IO[str] | int = log.open("a", encoding="utf-8") if log is not None else subprocess.DEVNULL
+        self.number, self.inbox, self.index = number, inbox, -1
+        self.process = subprocess.Popen(  # noqa: S603 - our own module, in our own interpreter
+            [sys.executable, "-m", "trivium.engine"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=sink,
+            text=True,
+            encoding="utf-8",
+            env=environment,
+        )
+        if not isinstance(sink, int):
+            sink.close()
+        self.thread = threading.Thread(target=self._listen, daemon=True)
+        self.thread.start()
+
+    def give(self, function: str, numbered: tuple[int, JSON]) -> None:
+        assert self.process.stdin is not None
+        self.index, item = numbered
+        self.process.stdin.write(json.dumps({"function": function, "item": item}) + "\n")
+        self.process.stdin.flush()
+
+    def _listen(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.inbox.put((self.number, self.index, json.loads(line)))
+        status = self.process.wait()
+        self.inbox.put((self.number, self.index, {"crash": f"the process ended with status {status}"}))
+
+    def stop(self) -> None:
+        """Closing its standard input ends a worker, whatever it is doing."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.close()
+        self.process.wait()
+        self.thread.join()
+        self.process.stdout.close()
+
+
+def _error(told: JSON) -> TriviumError:
+    kind: type[TriviumError] = getattr(errors, told["kind"])
+    return kind(told["text"])
+
+
+def _find(function: str) -> Callable[[JSON, Send], JSON]:
+    module, name = function.split(":")
+    found: Callable[[JSON, Send], JSON] = getattr(importlib.import_module(module), name)
+    return found
+
+
+def _serve() -> None:
+    """A worker's life: a thread reads items until its standard input closes, which ends the process at once."""
+    answers, sys.stdout = sys.stdout, sys.stderr  # what libraries print must not mix with answers
+    items: Queue[str] = Queue()
+
+    def read() -> None:
+        for line in sys.stdin:
+            items.put(line)
+        os._exit(0)
+
+    threading.Thread(target=read, daemon=True).start()
+
+    def say(answer: JSON) -> None:
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+    while True:
+        asked = json.loads(items.get())
+        try:
+            say({"result": _find(asked["function"])(asked["item"], lambda message: say({"message": message}))})
+        except TriviumError as error:
+            say({"error": {"kind": type(error).__name__, "text": str(error)}})
+        except Exception:
+            import traceback
+
+            say({"crash": traceback.format_exc()})
+
+
+if __name__ == "__main__":
+    _serve()

@@ -1,0 +1,12 @@
+"""What to hide: a masker decides *where*, ``corrupt`` alone decides *how*.
+
+A masker is a frozen dataclass with one method, ``choose``; its fields are its keys in the study file. To add one, write
+such a class anywhere and name it in the file as ``masker: {kind: "my_module:MyMasker"}``. How a model is trained to
+fill the gaps stands in ``training``.
+"""
+
+from trivium.masking.batch import Batch
+from trivium.masking.corrupt import Corrupted, corrupt
+from trivium.masking.rules import MASKERS, Masker, RandomTokens, WholeWord
+
+__all__ = ["MASKERS", "Batch", "Corrupted", "Masker", "RandomTokens", "WholeWord", "corrupt"]

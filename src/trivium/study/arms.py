@@ -1,0 +1,144 @@
+"""From the study file to arms: a selector, a recipe, and the questions that are asked of the results."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, is_dataclass, replace
+from typing import Any
+
+from trivium.config import StudyConfig, build, choose
+from trivium.core import JSON, Stage
+from trivium.documents import SELECTORS, NoDocuments, Selector
+from trivium.errors import ConfigError
+from trivium.masking import MASKERS, RandomTokens
+from trivium.training.loop import planned_updates
+from trivium.training.recipes import Pretrained, Recipe, Scratch, Spec, make_stage
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to train.
+
+    Attributes:
+        name: Its name in the study file.
+        selector: What it reads.
+        recipe: How it is trained.
+    """
+
+    name: str
+    selector: Selector
+    recipe: Recipe
+
+
+def encoder_spec(config: StudyConfig) -> Spec:
+    """The encoder that the study file asks for.
+
+    Raises:
+        ConfigError: it names neither or both of ``scratch`` and ``pretrained``.
+    """
+    options = config.encoder
+    if ("scratch" in options) == ("pretrained" in options):
+        raise ConfigError(
+            "encoder: expected one of 'scratch' (tiny, mini, small, base, large) and 'pretrained' (a folder or a hub "
+            f"name), found {', '.join(options) or 'nothing'}."
+        )
+    return build(Scratch if "scratch" in options else Pretrained, options, "encoder")
+
+
+def resolve(config: StudyConfig) -> dict[str, Arm]:
+    """The arms of a study, every default written out.
+
+    Raises:
+        ConfigError: a key is wrong, or an arm has a stage that reads documents and nothing to read, or the reverse.
+    """
+    spec = encoder_spec(config)
+    arms = {}
+    for name, options in config.arms.items():
+        where = f"arms.{name}"
+        selector = choose(SELECTORS, options.documents or {"kind": "none"}, f"{where}.documents")
+        masker = choose(MASKERS, options.masker or {"kind": "random"}, f"{where}.masker")
+        stages = tuple(make_stage(s, spec, f"{where}.stages.{i}") for i, s in enumerate(options.stages))
+        names = [stage.name for stage in stages]
+        if len(set(names)) < len(names):
+            raise ConfigError(f"{where}.stages: two stages are called '{max(names, key=names.count)}'; give a 'name'.")
+        if "task" not in stages[-1].mix:
+            raise ConfigError(
+                f"{where}.stages: the last stage, '{names[-1]}', does not train on the task; add finetune."
+            )
+        recipe = Recipe(stages, masker)
+        if recipe.reads() and isinstance(selector, NoDocuments):
+            raise ConfigError(
+                f"{where}: stage '{next(s.name for s in stages if 'documents' in s.mix)}' reads documents, but the arm "
+                f"chooses none. Give documents: {{kind: bm25, per_query: 50, max_tokens: 2_000_000}}."
+            )
+        if not recipe.reads() and not isinstance(selector, NoDocuments):
+            raise ConfigError(f"{where}: it chooses documents, but no stage reads them; add {{preset: tlm-joint}}.")
+        if recipe.reads() and config.corpus is None:
+            raise ConfigError(f"{where}: it reads documents, but the study has no 'corpus'.")
+        arms[name] = Arm(name, selector, recipe)
+    return arms
+
+
+def equalise(arms: Mapping[str, Arm], rows: int, tokens: Mapping[str, int], *, equal: str) -> dict[str, Arm]:
+    """Write every stage's length in updates, and let all arms spend alike.
+
+    An arm that is shorter than the longest has its last stage lengthened: fine-tuning alone may go on for as long as
+    others read. Early stopping may end it before; the report shows what each arm spent.
+
+    Args:
+        arms: The arms.
+        rows: Training rows of the task.
+        tokens: Tokens of each arm's documents.
+        equal: ``updates``, or ``nothing`` to leave the arms as they are.
+    """
+    lengths = {
+        name: [planned_updates(stage, rows, tokens.get(name, 0)) for stage in arm.recipe.stages]
+        for name, arm in arms.items()
+    }
+    longest = max(sum(updates) for updates in lengths.values())
+    result = {}
+    for name, arm in arms.items():
+        updates = lengths[name]
+        if equal == "updates":
+            updates[-1] += longest - sum(updates)
+        stages = tuple(
+            replace(stage, updates=n, epochs=None) for stage, n in zip(arm.recipe.stages, updates, strict=True)
+        )
+        result[name] = replace(arm, recipe=replace(arm.recipe, stages=stages))
+    return result
+
+
+def questions(arms: Mapping[str, Arm], baseline: str) -> list[tuple[str, str]]:
+    """Which arm is measured against which: each against the baseline, and each against its random twin.
+
+    The random twin of an arm differs from it in nothing but that it reads random documents. Against the baseline one
+    learns whether reading helped; against the twin, whether *choosing* did.
+    """
+    pairs = [(name, baseline) for name in arms if name != baseline]
+    for name, arm in arms.items():
+        for other, twin in arms.items():
+            same = arm.recipe == twin.recipe and name != other
+            chosen = kind_of_selector(arm.selector) != "random" and kind_of_selector(twin.selector) == "random"
+            if same and chosen and other != baseline:
+                pairs.append((name, other))
+    return pairs
+
+
+def kind_of_selector(selector: Selector) -> str:
+    """The ``kind`` that the study file gives a selector."""
+    return spelled(selector, SELECTORS)["kind"]
+
+
+def spelled(strategy: Any, kinds: Mapping[str, type[Any]]) -> dict[str, JSON]:
+    """A strategy as the study file writes it, every default written out."""
+    cls = type(strategy)
+    name = next((kind for kind, known in kinds.items() if known is cls), f"{cls.__module__}:{cls.__qualname__}")
+    return {"kind": name, **(asdict(strategy) if is_dataclass(strategy) else {})}
+
+
+def spelled_stage(stage: Stage) -> dict[str, JSON]:
+    """A stage as the study file writes it."""
+    return {key: dict(value) if isinstance(value, Mapping) else value for key, value in asdict(stage).items()}
+
+
+def spelled_masker(masker: Any) -> dict[str, JSON]:
+    """A masker as the study file writes it."""
+    return spelled(masker or RandomTokens(), MASKERS)

@@ -1,0 +1,108 @@
+"""One arm with one seed: its stages in order, each an artifact. Runs in a worker, which is given no test rows."""
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import trivium
+from trivium.config import build, choose
+from trivium.core import JSON, Stage
+from trivium.engine import Send
+from trivium.masking import MASKERS
+from trivium.store import Artifact, Store
+from trivium.study.reading import load_documents, load_reading_tokenizer, load_saved_task
+from trivium.training import Encoder, new_encoder, run_stage, torch_device
+from trivium.training.recipes import Pretrained, Scratch, Spec
+
+_EVERY = 0.5  # seconds between two messages about progress
+
+
+def spec_from(options: JSON) -> Spec:
+    """An encoder spec from its keys."""
+    return build(Scratch if "scratch" in options else Pretrained, options, "encoder")
+
+
+def train_arm(item: JSON, send: Send) -> JSON:
+    """Train one arm with one seed, or find it trained.
+
+    Args:
+        item: ``root`` (run folder), ``task`` and ``reading`` (artifact folders), ``encoder``, ``masker``, ``stages``
+            (as the study file spells them) and ``seed``.
+        send: Told ``{"stage": i, "done": updates, "total": updates}`` now and then.
+
+    Returns:
+        The artifact folder of every stage, in order.
+    """
+    store, spec = Store(Path(item["root"])), spec_from(item["encoder"])
+    stages = [build(Stage, options, "stages") for options in item["stages"]]
+    parent: Artifact | None = None
+    folders = []
+    for i, stage in enumerate(stages):
+        inputs = {
+            "trivium": trivium.__version__,
+            "parent": parent.key if parent else None,
+            "task": Path(item["task"]).name,
+            "reading": Path(item["reading"]).name,
+            "encoder": item["encoder"],
+            "masker": item["masker"],
+            "stage": item["stages"][i],
+            "seed": item["seed"],
+            "max_length": max(s.max_length for s in stages),
+        }
+        resume = store.partial("stage", inputs)
+        write = _stage_writer(item, spec, stage, inputs["max_length"], parent, resume, _teller(send, i))
+        parent = store.make("stage", inputs, write)
+        shutil.rmtree(resume, ignore_errors=True)
+        send({"stage": i, "done": 1, "total": 1, "finished": True})
+        folders.append(str(parent.folder))
+    return folders
+
+
+def _stage_writer(
+    item: JSON,
+    spec: Spec,
+    stage: Stage,
+    longest: int,
+    parent: Artifact | None,
+    resume: Path,
+    watch: Callable[[int, int], None],
+) -> Callable[[Path], None]:
+    """What fills the folder of a stage's artifact."""
+
+    def write(folder: Path) -> None:
+        reading = Path(item["reading"])
+        if parent is None:
+            encoder = new_encoder(spec, load_reading_tokenizer(reading), longest, item["seed"])
+        else:
+            encoder = Encoder.load(parent.folder)
+        if torch_device() == "cuda":
+            encoder = encoder.cuda()
+        trace = run_stage(
+            encoder,
+            stage,
+            load_saved_task(Path(item["task"])),
+            documents=load_documents(reading, stage.max_length),
+            masker=choose(MASKERS, item["masker"], "masker"),
+            seed=item["seed"],
+            resume=resume,
+            watch=watch,
+        )
+        encoder.save(folder)
+        about = {"updates": trace.updates, "tokens": trace.tokens, "padded": trace.padded, "seconds": trace.seconds}
+        (folder / "trace.json").write_text(json.dumps({**about, "stage": stage.name, "events": trace.events}))
+
+    return write
+
+
+def _teller(send: Send, stage: int) -> Callable[[int, int], None]:
+    told = 0.0
+
+    def watch(done: int, total: int) -> None:
+        nonlocal told
+        if time.monotonic() - told > _EVERY or done == total:
+            told = time.monotonic()
+            send({"stage": stage, "done": done, "total": total})
+
+    return watch

@@ -1,0 +1,71 @@
+"""What an arm's encoders will read, laid out once: the sealed task, the tokenizer and the tokenised documents."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from trivium.core import JSON, Task
+from trivium.kinds import Encoded
+from trivium.training import encode_documents, make_tokenizer
+from trivium.training.encoder import load_tokenizer
+from trivium.training.recipes import Spec
+
+_ARRAYS = ("ids", "words", "types", "offsets")
+
+
+def save_task(task: Task, folder: Path) -> None:
+    """Write a task as Parquet and JSON."""
+    for split, rows in task.tables.items():
+        pq.write_table(rows, folder / f"{split}.parquet")
+    about = {"name": task.name, "kind": task.kind, "metric": task.metric, "labels": task.labels, "notes": task.notes}
+    (folder / "task.json").write_text(json.dumps(about, ensure_ascii=False))
+
+
+def load_saved_task(folder: Path) -> Task:
+    """Read what ``save_task`` wrote."""
+    about = json.loads((folder / "task.json").read_text())
+    splits = [split for split in ("train", "dev", "test") if (folder / f"{split}.parquet").exists()]
+    tables = {split: pq.read_table(folder / f"{split}.parquet") for split in splits}
+    return Task(
+        about["name"],
+        about["kind"],
+        about["metric"],
+        tuple(about["labels"]),
+        tables,
+        tuple(about["notes"]),  # type: ignore[arg-type]
+    )
+
+
+def save_reading(spec: Spec, task: Task, documents: list[str], lengths: set[int], folder: Path) -> None:
+    """Make the tokenizer and tokenise the documents, once for every window length that a stage asks for."""
+    tokenizer = make_tokenizer(spec, task, documents)
+    tokenizer.save_pretrained(folder / "tokenizer")
+    sizes = {}
+    for length in sorted(lengths) if documents else []:
+        encoded = encode_documents(tokenizer, documents, length)
+        sizes[length] = len(encoded.ids)
+        for name in _ARRAYS:
+            np.save(folder / f"{name}-{length}.npy", getattr(encoded, name), allow_pickle=False)
+    about = {"encoder": asdict(spec), "vocabulary": len(tokenizer), "tokens": sizes}
+    (folder / "reading.json").write_text(json.dumps(about))
+
+
+def load_documents(folder: Path, length: int) -> Encoded | None:
+    """The tokenised documents, memory-mapped; none where the arm reads none."""
+    if not (folder / f"ids-{length}.npy").exists():
+        return None
+    return Encoded(*(np.load(folder / f"{name}-{length}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS))
+
+
+def load_reading_tokenizer(folder: Path) -> JSON:
+    """The tokenizer."""
+    return load_tokenizer(str(folder / "tokenizer"))
+
+
+def reading_tokens(folder: Path) -> int:
+    """Tokens of the documents, at the shortest window length."""
+    sizes = json.loads((folder / "reading.json").read_text())["tokens"]
+    return max(sizes.values(), default=0)

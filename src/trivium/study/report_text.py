@@ -1,0 +1,158 @@
+"""How the report says numbers and names, the same in HTML and in Markdown.
+
+Scores are fractions in files and points (times 100) on paper. What is missing is a dash, never a zero.
+"""
+
+import math
+import re
+from collections.abc import Sequence
+
+from markupsafe import Markup, escape
+
+from trivium.core import JSON
+
+NOTHING = "–"
+METRICS = {
+    "macro_f1": "macro-F1",
+    "micro_f1": "micro-F1",
+    "weighted_f1": "weighted-F1",
+    "accuracy": "accuracy",
+    "mcc": "MCC",
+}
+
+
+def metric_name(metric: str) -> str:
+    """A metric as people write it.
+
+    >>> metric_name("macro_f1")
+    'macro-F1'
+    """
+    return METRICS.get(metric, metric.replace("_", " "))
+
+
+def number(value: JSON) -> float | None:
+    """A finite number, or None for anything else that may stand in its place."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def points(value: JSON) -> str:
+    """A fraction in points.
+
+    >>> points(0.6125), points(-0.02), points(None)
+    ('61.2', '−2.0', '–')
+    """
+    found = number(value)
+    return NOTHING if found is None else f"{100 * found:.1f}".replace("-", "−")
+
+
+def signed(value: JSON) -> str:
+    """A difference of fractions in points, with its sign.
+
+    >>> signed(0.05), signed(-0.021), signed(0.0001)
+    ('+5.0', '−2.1', '0.0')
+    """
+    found = number(value)
+    if found is None:
+        return NOTHING
+    said = f"{100 * found:+.1f}"
+    return "0.0" if said in ("+0.0", "-0.0") else said.replace("-", "−")
+
+
+def interval(low: JSON, high: JSON) -> str:
+    """Two ends in points.
+
+    >>> interval(-0.02, 0.08)
+    '[−2.0, 8.0]'
+    """
+    if number(low) is None or number(high) is None:
+        return NOTHING
+    return f"[{points(low)}, {points(high)}]"
+
+
+def spread(mean: JSON, sd: JSON) -> str:
+    """A mean with its standard deviation over seeds, in points.
+
+    >>> spread(0.61, 0.012), spread(0.61, None)
+    ('61.0 ± 1.2', '61.0')
+    """
+    return points(mean) if number(sd) is None or number(mean) is None else f"{points(mean)} ± {points(sd)}"
+
+
+def probability(value: JSON) -> str:
+    """A p-value; a small one is a bound.
+
+    >>> probability(0.034), probability(0.00001)
+    ('0.034', '< 0.001')
+    """
+    found = number(value)
+    if found is None:
+        return NOTHING
+    return "< 0.001" if found < 0.001 else f"{found:.3f}"
+
+
+def count(value: JSON) -> str:
+    """A whole number; from a million on, in millions.
+
+    >>> count(1200), count(2_149_000)
+    ('1,200', '2.1 M')
+    """
+    found = number(value)
+    if found is None:
+        return NOTHING
+    return f"{found / 1e6:,.1f} M" if found >= 1e6 else f"{found:,.0f}"
+
+
+def duration(seconds: JSON) -> str:
+    """A time in the two largest units that matter.
+
+    >>> duration(3.21), duration(310), duration(7500)
+    ('3.2 s', '5 min 10 s', '2 h 5 min')
+    """
+    found = number(seconds)
+    if found is None:
+        return NOTHING
+    if found < 59.95:
+        return f"{found:.1f} s"
+    minutes, rest = divmod(round(found), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def plural(many: int, noun: str) -> str:
+    """A number and its noun.
+
+    >>> plural(1, "seed"), plural(3, "seed")
+    ('1 seed', '3 seeds')
+    """
+    return f"{many:,} {noun}" if many == 1 else f"{many:,} {noun}s"
+
+
+def short(name: str, width: int = 36) -> str:
+    """A name on one line; a long one loses its middle, because names often differ at their ends.
+
+    >>> short("a-very-long-name-indeed-version-2", 17)
+    'a-very-l…ersion-2'
+    """
+    line = " ".join(name.split())
+    half = width // 2
+    return line if len(line) <= width else f"{line[:half]}…{line[-(width - half - 1) :]}"
+
+
+def clip(text: str, width: int) -> str:
+    """The beginning of a text, ending in how much is left out."""
+    return text if len(text) <= width else f"{text[:width].rstrip()} … [{len(text) - width:,} characters more]"
+
+
+def marked(text: str, terms: Sequence[str]) -> Markup:
+    """A text as HTML in which whole words that are among the terms are marked, whatever their case.
+
+    >>> marked("Fish & Chips, fishes", ["fish", "chips"])
+    Markup('<mark>Fish</mark> &amp; <mark>Chips</mark>, fishes')
+    """
+    if not any(terms):
+        return escape(text)
+    longest_first = sorted(filter(None, terms), key=len, reverse=True)
+    found = re.split(rf"(?<!\w)({'|'.join(map(re.escape, longest_first))})(?!\w)", text, flags=re.IGNORECASE)
+    pieces = (Markup("<mark>{}</mark>").format(p) if i % 2 else escape(p) for i, p in enumerate(found))
+    return Markup("").join(pieces)

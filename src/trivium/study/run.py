@@ -1,0 +1,395 @@
+"""Run a study: prepare, train every arm with every seed, judge once on test, and write the verdict down.
+
+Everything that takes time is an artifact, so a second run does nothing twice, and a changed choice redoes only what
+depends on it. Training sees a sealed task; the test split is opened when all training is over.
+"""
+
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+import trivium
+from trivium import engine, seeds
+from trivium.config import StudyConfig, load_config
+from trivium.core import JSON, Corpus, Score, Selection, Split, Task
+from trivium.data import load_corpus, load_task
+from trivium.documents import SELECTORS, NoDocuments, examples, select_documents
+from trivium.errors import TriviumError
+from trivium.kinds import kind_of
+from trivium.kinds.metrics import Counts
+from trivium.store import Artifact, Store, atomic_write
+from trivium.study.arms import Arm, encoder_spec, equalise, questions, resolve, spelled, spelled_masker, spelled_stage
+from trivium.study.judging import judge_linear, judge_model, score_line
+from trivium.study.manifest import now, provenance
+from trivium.study.progress import Reporter, Silent
+from trivium.study.reading import reading_tokens, save_reading, save_task
+from trivium.study.report import write_report
+from trivium.study.verdict import ArmResult, Verdict, decide
+from trivium.training import torch_device
+from trivium.training.recipes import Spec
+
+LINEAR = "linear"
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study that was run.
+
+    Attributes:
+        folder: The run folder.
+        verdict: What came out.
+        report: The report, a single HTML file.
+    """
+
+    folder: Path
+    verdict: Verdict
+    report: Path
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What training needs of the choices before it, for one arm and one seed."""
+
+    documents: Artifact | None
+    reading: Artifact
+
+
+def run(
+    study: StudyConfig | Path | str,
+    overrides: Sequence[str] = (),
+    *,
+    runs: Path | str = "runs",
+    reporter: Reporter | None = None,
+    command: str | None = None,
+) -> Study:
+    """Run a study, or finish one that was interrupted.
+
+    Args:
+        study: The study file, or what ``load_config`` made of one.
+        overrides: ``key=value`` pairs that win over the file.
+        runs: Where run folders lie.
+        reporter: Who is told how it goes; nobody, if not given.
+        command: How to run it again, for the report.
+
+    Returns:
+        The verdict and where things are.
+
+    Raises:
+        TriviumError: the study file or the data is not what it should be, or no arm could be trained.
+    """
+    config = study if isinstance(study, StudyConfig) else load_config(study, overrides)
+    store = Store(Path(runs) / config.name)
+    with store.owned():
+        store.sweep()
+        return _Run(config, store, reporter or Silent(), command or f"trivium run {study}").go()
+
+
+def choose_documents(
+    study: StudyConfig | Path | str,
+    overrides: Sequence[str] = (),
+    *,
+    runs: Path | str = "runs",
+    reporter: Reporter | None = None,
+) -> dict[str, JSON]:
+    """Choose every arm's documents and do nothing else; ``run`` will find them chosen.
+
+    Returns:
+        For each arm that reads, with the first seed: counts, documents per source, and examples with reasons.
+    """
+    config = study if isinstance(study, StudyConfig) else load_config(study, overrides)
+    store = Store(Path(runs) / config.name)
+    with store.owned():
+        store.sweep()
+        return _Run(config, store, reporter or Silent(), f"trivium documents {study}").choose()
+
+
+class _Run:
+    """A study on its way, step by step."""
+
+    def __init__(self, config: StudyConfig, store: Store, reporter: Reporter, command: str) -> None:
+        self.config, self.store, self.reporter, self.command = config, store, reporter, command
+        self.spec: Spec = encoder_spec(config)
+        self.arms: dict[str, Arm] = resolve(config)
+        self.seeds = config.seed_list
+        self.failed: dict[str, str] = {}
+        self.made: list[Artifact] = []
+        self.begun = time.monotonic()
+        self.manifest: dict[str, JSON] = {}
+
+    def go(self) -> Study:
+        self._open()
+        prepared = {(arm, seed): self._prepare(self.arms[arm], seed) for arm in self.arms for seed in self.seeds}
+        tokens = {arm: reading_tokens(prepared[arm, self.seeds[0]].reading.folder) for arm in self.arms}
+        self.arms = equalise(self.arms, len(self.task.rows("train")), tokens, equal=self.config.equal)
+        self._describe(prepared)
+        stages = self._train(prepared)
+        self._write_events(stages)
+        verdict = self._judge(stages)
+        atomic_write(self.store.root / "verdict.json", json.dumps(verdict.to_json(), indent=2, ensure_ascii=False))
+        self._link_models(stages)
+        self._write_manifest("finished")
+        return Study(self.store.root, verdict, write_report(self.store.root))
+
+    def choose(self) -> dict[str, JSON]:
+        self._open()
+        chosen = {}
+        for name, arm in self.arms.items():
+            if not isinstance(arm.selector, NoDocuments):
+                made = self._documents(arm, self.seeds[0])
+                chosen[name] = json.loads((made.folder / "examples.json").read_text())
+        return chosen
+
+    def _open(self) -> None:
+        """Read the data, and write down what is about to be done."""
+        options = self.config.task
+        self.task: Task = load_task(
+            options.path,
+            kind=options.kind,
+            metric=options.metric,
+            name=options.name,
+            columns=options.columns,
+            labels=options.labels,
+        )
+        kind_of(self.task)
+        self.corpus: Corpus | None = None
+        reads = any(arm.recipe.reads() for arm in self.arms.values())
+        if self.config.corpus_config is not None and reads:
+            corpus = self.config.corpus_config
+            with self.reporter.phase("reading the corpus") as bar:
+                self.corpus = load_corpus(corpus.path, columns=corpus.columns, window=corpus.window, progress=bar)
+        notes = [*self.task.notes, *(self.corpus.notes if self.corpus else ())]
+        for note in notes:
+            self.reporter.say(note)
+        written = self.config.model_dump(mode="json") | {"seeds": self.seeds}
+        atomic_write(self.store.root / "config.yaml", yaml.safe_dump(written, sort_keys=False, allow_unicode=True))
+        self.manifest = {
+            **provenance(),
+            "inputs": {"task": self.task.fingerprint, "corpus": self.corpus.fingerprint if self.corpus else None},
+            "notes": notes,
+            "command": self.command,
+        }
+        self._write_manifest("running")
+        self.sealed = self._keep(
+            self.store.make("task", self.task.sealed().fingerprint, lambda f: save_task(self.task.sealed(), f))
+        )
+
+    def _prepare(self, arm: Arm, seed: int) -> Prepared:
+        """Choose an arm's documents, train its tokenizer and tokenise them."""
+        documents = None if isinstance(arm.selector, NoDocuments) else self._documents(arm, seed)
+        lengths = {stage.max_length for stage in arm.recipe.stages if "documents" in stage.mix}
+        inputs = {
+            "trivium": trivium.__version__,
+            "documents": documents.key if documents else None,
+            "task": self.sealed.key,
+            "encoder": asdict(self.spec),
+            "lengths": sorted(lengths),
+        }
+
+        def write(folder: Path) -> None:
+            texts = Selection.load(documents.folder, self.corpus).texts() if documents else []
+            with self.reporter.phase(f"tokenising for {arm.name}"):
+                save_reading(self.spec, self.task.sealed(), texts, lengths, folder)
+
+        return Prepared(documents, self._keep(self.store.make("reading", inputs, write)))
+
+    def _documents(self, arm: Arm, seed: int) -> Artifact:
+        assert self.corpus is not None
+        corpus = self.corpus
+        inputs = {
+            "trivium": trivium.__version__,
+            "selector": spelled(arm.selector, SELECTORS),
+            "corpus": corpus.fingerprint,
+            "task": self.task.fingerprint,
+            "seed": seed if arm.selector.seeded else None,
+        }
+
+        def write(folder: Path) -> None:
+            with self.reporter.phase(f"choosing documents for {arm.name}") as bar:
+                selection = select_documents(corpus, self.task, arm.selector, seed=seed, progress=bar)
+            selection.save(folder)
+            shown = examples(selection, corpus, self.task)
+            about = {"counts": selection.how["counts"], "sources": selection.how["sources"], "examples": shown}
+            (folder / "examples.json").write_text(json.dumps(about, indent=1, ensure_ascii=False))
+
+        return self._keep(self.store.make("documents", inputs, write))
+
+    def _describe(self, prepared: Mapping[tuple[str, int], Prepared]) -> None:
+        """Say in the manifest what each arm is about to do."""
+        described = {}
+        for name, arm in self.arms.items():
+            documents = {seed: prepared[name, seed].documents for seed in self.seeds}
+            described[name] = {
+                "documents": {str(seed): made.folder.name if made else None for seed, made in documents.items()},
+                "selector": spelled(arm.selector, SELECTORS),
+                "masker": spelled_masker(arm.recipe.masker),
+                "stages": [spelled_stage(stage) for stage in arm.recipe.stages],
+                "budget": {"updates": sum(stage.updates or 0 for stage in arm.recipe.stages)},
+            }
+        self.manifest["arms"] = described
+        self._write_manifest("running")
+
+    def _train(self, prepared: Mapping[tuple[str, int], Prepared]) -> dict[tuple[str, int], list[Path]]:
+        """Train all arms with all seeds; an arm that diverges is set aside, and the others go on."""
+        jobs = [(name, seed) for seed in self.seeds for name in self.arms]
+        items = [self._item(name, seed, prepared[name, seed]) for name, seed in jobs]
+        weights = [[_work(options, self.task) for options in item["stages"]] for item in items]
+        done = [[0.0] * len(stages) for stages in weights]
+        total = sum(map(sum, weights))
+        with self.reporter.phase(f"training {len(self.arms)} arms with {len(self.seeds)} seeds") as bar:
+
+            def receive(job: int, message: JSON) -> None:
+                done[job][message["stage"]] = weights[job][message["stage"]] * message["done"] / message["total"]
+                bar(sum(map(sum, done)), total)
+
+            log = self.store.root / "workers.log"
+            answers = engine.run_all(
+                "trivium.study.job:train_arm", items, workers=self._workers(), receive=receive, log=log
+            )
+        stages: dict[tuple[str, int], list[Path]] = {}
+        for (name, seed), answer in zip(jobs, answers, strict=True):
+            if isinstance(answer, TriviumError):
+                self.failed.setdefault(name, str(answer))
+                self.reporter.say(f"{name}, seed {seed} failed: {answer}")
+            else:
+                stages[name, seed] = [Path(folder) for folder in answer]
+        if len(self.failed) == len(self.arms):
+            raise TriviumError("no arm could be trained:\n" + "\n".join(f"{n}: {t}" for n, t in self.failed.items()))
+        return stages
+
+    def _item(self, name: str, seed: int, prepared: Prepared) -> JSON:
+        recipe = self.arms[name].recipe
+        return {
+            "root": str(self.store.root.resolve()),
+            "task": str(self.sealed.folder.resolve()),
+            "reading": str(prepared.reading.folder.resolve()),
+            "encoder": {key: value for key, value in asdict(self.spec).items() if value is not None},
+            "masker": spelled_masker(recipe.masker),
+            "stages": [spelled_stage(stage) for stage in recipe.stages],
+            "seed": seed,
+        }
+
+    def _workers(self) -> int:
+        """As many as asked for; else one on a GPU, and on a CPU one per core, up to four: small encoders leave
+        cores idle when several serve one.
+        """
+        if self.config.engine.workers is not None:
+            return self.config.engine.workers
+        return 1 if torch_device() == "cuda" else min(4, len(os.sched_getaffinity(0)))
+
+    def _judge(self, stages: Mapping[tuple[str, int], list[Path]]) -> Verdict:
+        """Open the test split, once per arm and seed, and compare."""
+        split: Split = "test" if "test" in self.task.tables else "dev"
+        parts: list[Split] = list(dict.fromkeys(("dev", split)))
+        lines: list[JSON] = []
+        scores: dict[tuple[str, int], Score] = {}
+        pairs = [(name, seed) for name in self.arms if name not in self.failed for seed in self.seeds]
+        with self.reporter.phase(f"judging on {split}") as bar:
+            for i, (name, seed) in enumerate(pairs):
+                for part in parts:
+                    length = self.arms[name].recipe.stages[-1].max_length
+                    made, scores[name, seed] = judge_model(self.store, stages[name, seed][-1], self.task, part, length)
+                    self._keep(made)
+                    lines.append(score_line(name, seed, scores[name, seed], self.task))
+                bar(i + 1, len(pairs))
+        results = [self._result(name, scores, stages) for name in self.arms]
+        asked = questions(self.arms, self.config.baseline)
+        if self.config.linear:
+            with self.reporter.phase("the linear model"):
+                made, linear = judge_linear(self.store, self.task, parts)
+            self._keep(made)
+            lines += [score_line(LINEAR, self.seeds[0], found, self.task) for found in linear.values()]
+            results.append(ArmResult(LINEAR, self._counts(linear[split])[None], 0, 0, 0.0, None))
+            asked += [(name, LINEAR) for name in self.arms]
+        atomic_write(self.store.root / "scores.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+        return decide(
+            self.config.name,
+            self.task.name,
+            self.task.metric,
+            kind_of(self.task).metrics[self.task.metric],
+            split,
+            self.config.baseline,
+            self.seeds,
+            results,
+            asked,
+            seeds.numpy_rng(0, "verdict"),
+        )
+
+    def _result(
+        self, name: str, scores: Mapping[tuple[str, int], Score], stages: Mapping[tuple[str, int], list[Path]]
+    ) -> ArmResult:
+        """What the verdict needs to know of an arm; updates, tokens and seconds are means over its seeds."""
+        if name in self.failed:
+            return ArmResult(name, None, 0, 0, 0.0, self.failed[name])
+        counts = np.stack([self._counts(scores[name, seed]) for seed in self.seeds])
+        spent = [[_trace(folder) for folder in stages[name, seed]] for seed in self.seeds]
+        means = {
+            k: sum(t[k] for traces in spent for t in traces) / len(spent) for k in ("updates", "tokens", "seconds")
+        }
+        return ArmResult(
+            name, counts, round(means["updates"]), round(means["tokens"]), round(means["seconds"], 1), None
+        )
+
+    def _counts(self, found: Score) -> Counts:
+        return kind_of(self.task).counts(found.gold, found.predicted, len(self.task.labels))
+
+    def _write_events(self, stages: Mapping[tuple[str, int], list[Path]]) -> None:
+        """Gather what every stage measured; the stages keep it, so that a resumed run says it once."""
+        lines = []
+        for (name, seed), folders in stages.items():
+            updates = tokens = 0
+            for trace in map(_trace, folders):
+                for event in trace["events"]:
+                    moved = {**event, "update": event["update"] + updates}
+                    if "tokens" in event:
+                        moved["tokens"] += tokens
+                    lines.append({"arm": name, "seed": seed, "stage": trace["stage"], **moved})
+                updates, tokens = updates + trace["updates"], tokens + trace["tokens"]
+        atomic_write(self.store.root / "events.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+
+    def _link_models(self, stages: Mapping[tuple[str, int], list[Path]]) -> None:
+        """Put every trained model under ``models/<arm>/seed-<n>``."""
+        for (name, seed), folders in stages.items():
+            place = self.store.root / "models" / name / f"seed-{seed}"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            target = Path(os.path.relpath((folders[-1] / "tasks" / self.task.name).resolve(), place.parent.resolve()))
+            place.unlink(missing_ok=True)
+            place.symlink_to(target, target_is_directory=True)
+
+    def _keep(self, artifact: Artifact) -> Artifact:
+        self.made.append(artifact)
+        return artifact
+
+    def _write_manifest(self, status: str) -> None:
+        self.manifest["status"] = status
+        self.manifest["seconds"] = round(time.monotonic() - self.begun, 1)
+        if status == "finished":
+            self.manifest["finished"] = now()
+        unique = {artifact.folder.name: artifact for artifact in self.made}
+        self.manifest["artifacts"] = [
+            {
+                "folder": name,
+                "kind": name.rsplit("-", 1)[0],
+                "seconds": artifact.seconds,
+                "status": "reused" if artifact.reused else "made",
+            }
+            for name, artifact in unique.items()
+        ]
+        text = json.dumps(self.manifest, indent=2, ensure_ascii=False)
+        atomic_write(self.store.root / "manifest.json", text)
+
+
+def _work(stage: JSON, task: Task) -> float:
+    """How much a stage has to do, in tokens: what the bar of training counts."""
+    rows = stage["batch_rows"] * min(stage["max_length"], 64)
+    per_cycle = stage["mix"].get("documents", 0) * stage["batch_tokens"] + stage["mix"].get("task", 0) * rows
+    return float(stage["updates"] * per_cycle / sum(stage["mix"].values()))
+
+
+def _trace(folder: Path) -> JSON:
+    return json.loads((folder / "trace.json").read_text())

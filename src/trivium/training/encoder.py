@@ -1,0 +1,275 @@
+"""The encoder: one shared backbone, a head that fills gaps, and a head per task, each a plain transformers model.
+
+Every head is a whole ``AutoModelFor…`` whose backbone was taken out and replaced by a stand-in that hands on hidden
+states computed once. So a joint step runs the backbone once for all losses, the masked-language-model head sees masked
+positions only, and saving puts the backbone back and calls ``save_pretrained``: what comes out is what anybody's
+transformers loads.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import torch
+from torch import Tensor, nn
+
+from trivium.errors import ConfigError
+from trivium.kinds import Kind
+from trivium.masking import Batch
+
+Size = Literal["tiny", "mini", "small", "base", "large"]
+Architecture = Literal["modernbert", "bert"]
+
+# layers, width, attention heads: BERT-base and BERT-large (Devlin et al. 2019), below them in the same spirit
+SIZES: dict[str, tuple[int, int, int]] = {
+    "tiny": (2, 128, 2),
+    "mini": (4, 256, 4),
+    "small": (6, 384, 6),
+    "base": (12, 768, 12),
+    "large": (24, 1024, 16),
+}
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """An encoder with random weights.
+
+    Attributes:
+        scratch: How large: tiny 2×128, mini 4×256, small 6×384, base 12×768, large 24×1024 (layers × width).
+        architecture: ``modernbert`` (pre-norm; leaves the unigram plateau early at small budgets) or ``bert``
+            (post-norm, as in the papers).
+        vocabulary: Most entries of the WordPiece vocabulary that is trained on task and chosen documents.
+        lower: Fold case before tokenising.
+    """
+
+    scratch: Size = "mini"
+    architecture: Architecture = "modernbert"
+    vocabulary: int = 8192
+    lower: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse what no tokenizer could hold."""
+        if self.vocabulary < 512:
+            raise ConfigError(f"encoder.vocabulary: expected at least 512 entries, found {self.vocabulary}.")
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """An encoder that somebody trained: anything ``AutoModelForMaskedLM`` loads.
+
+    Attributes:
+        pretrained: A folder, or a name on the Hugging Face hub.
+        revision: Which version of a hub model.
+    """
+
+    pretrained: str
+    revision: str | None = None
+
+
+class HeadOnly(nn.Module):
+    """Stands where a head model had its backbone, and hands on hidden states that are already there.
+
+    It keeps the backbone's pooler, where the head has one: the pooler belongs to the head and not to the shared part.
+    """
+
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.pooler: nn.Module | None = getattr(backbone, "pooler", None)
+        self.hidden: Tensor | None = None
+
+    def forward(self, *_args: Any, **_kwargs: Any) -> Any:
+        """The hidden states, whatever is asked."""
+        from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+        assert self.hidden is not None
+        pooled = self.pooler(self.hidden) if self.pooler is not None else None
+        return BaseModelOutputWithPooling(last_hidden_state=self.hidden, pooler_output=pooled)
+
+
+class Encoder(nn.Module):
+    """A backbone with its heads.
+
+    Attributes:
+        tokenizer: A fast transformers tokenizer.
+        backbone: The shared part: tokens to hidden states.
+        mlm: The masked-language-model head.
+        heads: A head per task, by name.
+    """
+
+    def __init__(self, mlm: Any, tokenizer: Any) -> None:
+        super().__init__()
+        self.tokenizer = tokenizer
+        self.prefix: str = mlm.base_model_prefix
+        self.backbone: Any = getattr(mlm, self.prefix)
+        setattr(mlm, self.prefix, HeadOnly(nn.Identity()))
+        self.mlm: Any = mlm
+        self.heads = nn.ModuleDict()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        device: torch.device = next(self.backbone.parameters()).device
+        return device
+
+    @property
+    def wants_types(self) -> bool:
+        """Whether the backbone asks which of two texts a token belongs to."""
+        return getattr(self.backbone.config, "type_vocab_size", 0) > 1
+
+    def add_head(self, task: str, kind: Kind, labels: Sequence[str]) -> None:
+        """Give a task a fresh head, or replace the one it has.
+
+        What the head has in common with the masked-language-model head (ModernBERT's dense layer) starts from there, as
+        it does when transformers loads a masked language model for classification.
+        """
+        head = kind.head(type(self.mlm.config).from_dict(self.mlm.config.to_dict()), labels)
+        setattr(head, self.prefix, HeadOnly(getattr(head, self.prefix)))
+        known, own = self.mlm.state_dict(), head.state_dict()
+        shared = {name: value for name, value in known.items() if name in own and own[name].shape == value.shape}
+        head.load_state_dict(shared, strict=False)
+        self.heads[task] = head.to(self.device)
+
+    def hidden(self, batch: Batch, ids: Tensor | None = None) -> Tensor:
+        """Hidden states ``[rows, length, width]``, of ``ids`` in place of the batch's own where given."""
+        types = {} if batch.types is None else {"token_type_ids": batch.types}
+        output = self.backbone(
+            input_ids=batch.ids if ids is None else ids, attention_mask=batch.attention.long(), **types
+        )
+        states: Tensor = output.last_hidden_state
+        return states
+
+    def fill(self, hidden: Tensor, positions: Tensor) -> Tensor:
+        """Vocabulary logits ``[positions, vocabulary]`` at some positions of ``hidden`` flattened to tokens."""
+        chosen = hidden.flatten(0, 1).index_select(0, positions)
+        return self._head(self.mlm, chosen[None], None)[0]
+
+    def answer(self, task: str, hidden: Tensor, batch: Batch) -> Tensor:
+        """The task head's logits for a batch with these hidden states."""
+        return self._head(self.heads[task], hidden, batch)
+
+    def _head(self, model: Any, hidden: Tensor, batch: Batch | None) -> Tensor:
+        stand_in = getattr(model, self.prefix)
+        stand_in.hidden = hidden
+        try:
+            inputs = {} if batch is None else {"input_ids": batch.ids, "attention_mask": batch.attention}
+            logits: Tensor = model(**inputs).logits
+        finally:
+            stand_in.hidden = None
+        return logits
+
+    def save(self, folder: Path) -> None:
+        """Write plain transformers folders: ``mlm/``, and ``tasks/<name>/`` for every head, each with its tokenizer."""
+        for model, place in [(self.mlm, folder / "mlm"), *((h, folder / "tasks" / n) for n, h in self.heads.items())]:
+            with self._whole(model):
+                model.save_pretrained(place)
+            self.tokenizer.save_pretrained(place)
+
+    @contextmanager
+    def _whole(self, model: Any) -> Iterator[None]:
+        """Put the shared backbone, and the head's own pooler, where the stand-in is."""
+        stand_in = getattr(model, self.prefix)
+        own = getattr(self.backbone, "pooler", None)
+        setattr(model, self.prefix, self.backbone)
+        if stand_in.pooler is not None:
+            self.backbone.pooler = stand_in.pooler
+        try:
+            yield
+        finally:
+            setattr(model, self.prefix, stand_in)
+            if stand_in.pooler is not None:
+                self.backbone.pooler = own
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what ``save`` wrote, heads and all."""
+        from transformers import AutoModelForSequenceClassification
+
+        encoder = cls(_load_mlm(str(folder / "mlm")), load_tokenizer(str(folder / "mlm")))
+        for place in sorted((folder / "tasks").glob("*")):
+            head = AutoModelForSequenceClassification.from_pretrained(place, local_files_only=True)
+            setattr(head, encoder.prefix, HeadOnly(getattr(head, encoder.prefix)))
+            encoder.heads[place.name] = head
+        return encoder
+
+
+def from_scratch(spec: Scratch, tokenizer: Any, max_length: int) -> Encoder:
+    """A random encoder for a tokenizer. The caller sets the seed (``seeds.torch_scope``)."""
+    from transformers import AutoModelForMaskedLM, BertConfig, ModernBertConfig
+
+    layers, width, heads = SIZES[spec.scratch]
+    shape: dict[str, Any] = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": width,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "max_position_embeddings": max(512, max_length),
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    if spec.architecture == "bert":
+        config: Any = BertConfig(intermediate_size=4 * width, **shape)
+    else:
+        config = ModernBertConfig(
+            intermediate_size=2 * width,
+            layer_types=["full_attention"] * layers,  # a window of 128 would hide nothing at these lengths
+            classifier_pooling="mean",  # a [CLS] that was never trained for sentences says little
+            cls_token_id=tokenizer.cls_token_id,
+            sep_token_id=tokenizer.sep_token_id,
+            bos_token_id=tokenizer.cls_token_id,
+            eos_token_id=tokenizer.sep_token_id,
+            **shape,
+        )
+    mlm = AutoModelForMaskedLM.from_config(config, attn_implementation="sdpa")  # type: ignore[no-untyped-call]
+    return Encoder(mlm, tokenizer)
+
+
+def from_pretrained(spec: Pretrained) -> Encoder:
+    """An encoder and its tokenizer from a folder or the hub.
+
+    Raises:
+        ConfigError: it cannot be loaded, or it has no fast tokenizer with a mask token.
+    """
+    return Encoder(_load_mlm(spec.pretrained, spec.revision), load_tokenizer(spec.pretrained, spec.revision))
+
+
+def load_tokenizer(name: str, revision: str | None = None) -> Any:
+    """A fast tokenizer from a folder or the hub.
+
+    Raises:
+        ConfigError: there is none, or it has no mask token.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, **_offline(name))
+    except (OSError, ValueError) as error:
+        raise ConfigError(_cannot_load(name, "a tokenizer", error)) from error
+    if not tokenizer.is_fast or tokenizer.mask_token_id is None:
+        raise ConfigError(f"encoder.pretrained: '{name}' has no fast tokenizer with a mask token; masking needs one.")
+    return tokenizer
+
+
+def _load_mlm(name: str, revision: str | None = None) -> Any:
+    from transformers import AutoModelForMaskedLM
+
+    try:
+        return AutoModelForMaskedLM.from_pretrained(
+            name, revision=revision, dtype=torch.float32, attn_implementation="sdpa", **_offline(name)
+        )
+    except (OSError, ValueError) as error:
+        raise ConfigError(_cannot_load(name, "a masked language model", error)) from error
+
+
+def _offline(name: str) -> dict[str, bool]:
+    """A folder is never looked up on the network."""
+    return {"local_files_only": True} if Path(name).is_dir() else {}
+
+
+def _cannot_load(name: str, what: str, error: Exception) -> str:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return (
+        f"encoder.pretrained: expected {what} in the folder, or under the hub name, '{name}'; found: {reason} "
+        "Give a folder that holds config.json, model.safetensors and tokenizer.json, or train from scratch: "
+        "encoder: {scratch: mini}."
+    )

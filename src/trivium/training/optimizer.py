@@ -1,0 +1,58 @@
+"""AdamW with the usual exceptions, and the rate of each update."""
+
+import re
+
+import torch
+from torch import nn
+
+from trivium.core import Stage
+from trivium.training.encoder import Encoder
+
+_LAYER = re.compile(r"\.(?:layers?|h|blocks?)\.(\d+)\.")
+
+
+def make_optimizer(encoder: Encoder, stage: Stage) -> torch.optim.AdamW:
+    """AdamW (Loshchilov and Hutter 2019); biases, norms and other vectors do not decay.
+
+    Each group keeps its peak rate under ``peak``; the loop multiplies it by ``rate_at``.
+    """
+    groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
+    depth = int(getattr(encoder.backbone.config, "num_hidden_layers", 0))
+    for name, parameter in encoder.named_parameters():
+        layer = layer_of(name, depth)
+        frozen = layer < stage.freeze or (stage.freeze > 0 and layer == -1)
+        parameter.requires_grad_(not frozen)
+        if not frozen:
+            peak = stage.lr * stage.layer_decay ** (depth - layer)
+            groups.setdefault((parameter.dim() > 1, peak), []).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {"params": members, "lr": 0.0, "peak": peak, "weight_decay": stage.weight_decay if matrix else 0.0}
+            for (matrix, peak), members in groups.items()
+        ],
+        betas=(0.9, 0.98),
+        eps=1e-6,
+        fused=True,
+    )
+
+
+def layer_of(name: str, depth: int) -> int:
+    """How far up a weight lies: -1 for embeddings, 0 to ``depth`` - 1 for the layers, ``depth`` for all above them.
+
+    >>> [layer_of(n, 2) for n in ("backbone.embeddings.w", "backbone.layers.1.w", "heads.task.classifier.w")]
+    [-1, 1, 2]
+    """
+    if not name.startswith("backbone."):
+        return depth
+    found = _LAYER.search(name)
+    if found:
+        return int(found.group(1))
+    return -1 if "embed" in name else depth
+
+
+def rate_at(stage: Stage, update: int, updates: int) -> float:
+    """Share of the peak rate: up from 0 in the warm-up, then down to 0 at the last update, in straight lines."""
+    warm = stage.warmup * updates
+    if update < warm:
+        return (update + 1) / (warm + 1)
+    return (updates - update) / max(1.0, updates - warm)

@@ -1,0 +1,111 @@
+"""Named stages, and what an arm is made of.
+
+A preset gives every key of a stage a value that suits the encoder; any key can be changed. The rates for encoders from
+scratch were chosen on dev splits (docs/design-notes.md); those for pretrained ones are the field's usual ones.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from trivium.config import build
+from trivium.core import Stage
+from trivium.errors import ConfigError
+from trivium.masking import Masker, RandomTokens
+from trivium.training.encoder import Pretrained, Scratch
+
+Spec = Scratch | Pretrained
+
+# peak rate of masked language modelling from random weights: smaller encoders bear larger steps
+_SCRATCH_RATE: Mapping[str, float] = {"tiny": 2e-3, "mini": 1e-3, "small": 7e-4, "base": 4e-4, "large": 2e-4}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How an encoder is trained: stages in order, and where tokens are hidden.
+
+    Attributes:
+        stages: In order.
+        masker: Where to hide tokens, in the stages that do.
+    """
+
+    stages: tuple[Stage, ...]
+    masker: Masker = field(default_factory=RandomTokens)
+
+    def reads(self) -> bool:
+        """Whether any stage reads documents."""
+        return any("documents" in stage.mix for stage in self.stages)
+
+
+def _finetune(spec: Spec) -> dict[str, Any]:
+    scratch = isinstance(spec, Scratch)
+    return {
+        "mix": {"task": 1},
+        "epochs": 20,
+        "lr": _SCRATCH_RATE[spec.scratch] / 2 if isinstance(spec, Scratch) else 5e-5,
+        "batch_rows": 16 if scratch else 32,
+        "dropout": 0.1,
+        "patience": 4,
+        "reset_head": True,
+    }
+
+
+def _adapt(spec: Spec) -> dict[str, Any]:
+    return {
+        "mix": {"documents": 1},
+        "updates": 2000,
+        "lr": _SCRATCH_RATE[spec.scratch] if isinstance(spec, Scratch) else 1e-4,
+        "batch_tokens": 4096,
+        "keep_best": False,
+    }
+
+
+def _tlm_joint(spec: Spec) -> dict[str, Any]:
+    return {**_adapt(spec), "mix": {"documents": 19, "task": 1}, "mlm_weight": 20.0}
+
+
+PRESETS: Mapping[str, Callable[[Spec], dict[str, Any]]] = {
+    "finetune": _finetune,
+    "adapt": _adapt,
+    "tlm-joint": _tlm_joint,
+}
+
+
+def make_stage(options: Mapping[str, Any], spec: Spec, where: str) -> Stage:
+    """A stage from its keys: all of them, or a ``preset`` and the ones to change.
+
+    Raises:
+        ConfigError: no such preset, or a key is wrong.
+    """
+    given = dict(options)
+    name = given.pop("preset", None)
+    if name is None:
+        return build(Stage, given, where)
+    if name not in PRESETS:
+        raise ConfigError(f"{where}: unknown preset '{name}'; known are {', '.join(PRESETS)}.")
+    keys = {"name": name, **PRESETS[name](spec)}
+    for length, other in (("updates", "epochs"), ("epochs", "updates")):
+        if length in given:
+            keys.pop(other, None)
+    return build(Stage, {**keys, **given}, where)
+
+
+def finetune(spec: Spec | None = None, **changes: Any) -> Recipe:
+    """Fine-tuning alone."""
+    return Recipe((make_stage({"preset": "finetune", **changes}, spec or Scratch(), "finetune"),))
+
+
+def adapt(spec: Spec | None = None, **changes: Any) -> Recipe:
+    """Masked language modelling on documents, then fine-tuning (DAPT and TAPT, Gururangan et al. 2020)."""
+    spec = spec or Scratch()
+    return Recipe((make_stage({"preset": "adapt", **changes}, spec, "adapt"), *finetune(spec).stages))
+
+
+def tlm(spec: Spec | None = None, **changes: Any) -> Recipe:
+    """TLM (Yao et al. 2022): documents and task together, then fine-tuning with a fresh head.
+
+    >>> [stage.name for stage in tlm(updates=100).stages]
+    ['tlm-joint', 'finetune']
+    """
+    spec = spec or Scratch()
+    return Recipe((make_stage({"preset": "tlm-joint", **changes}, spec, "tlm-joint"), *finetune(spec).stages))

@@ -1,0 +1,288 @@
+"""The loop: resuming equals never stopping, saving equals having, batches equal rows, and both forms of the loss."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.testing import assert_close
+
+from trivium import seeds
+from trivium.core import Stage, Task
+from trivium.errors import ConfigError, LeakError, TrainingError
+from trivium.kinds import Encoded, kind_of
+from trivium.masking import RandomTokens
+from trivium.training import Encoder, Scratch, evaluate, loop, run_stage
+from trivium.training.checkpoint import weights_of
+from trivium.training.evaluate import answers
+from trivium.training.loop import StageRun, planned_updates
+from trivium.training.optimizer import rate_at
+from trivium.training.streams import BatchStream, collate, plan
+
+Fresh = Callable[[Scratch], Encoder]
+JOINT = Stage("joint", {"documents": 2, "task": 1}, updates=9, lr=1e-3, mlm_weight=2.0, batch_tokens=256, dropout=0.1)
+TUNE = Stage("tune", {"task": 1}, updates=12, lr=1e-3, batch_rows=8, evaluate_every=3, dropout=0.1)
+
+
+def run(encoder: Encoder, stage: Stage, task: Task, documents: Encoded, **more: Any) -> Any:
+    return run_stage(encoder, stage, task, documents=documents, masker=RandomTokens(), seed=0, **more)
+
+
+@pytest.mark.parametrize("stage", [JOINT, TUNE], ids=["joint", "tune"])
+def test_resuming_equals_never_stopping(
+    spec: Scratch, fresh: Fresh, task: Task, documents: Encoded, stage: Stage, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1.0)  # a checkpoint after every update
+    whole = fresh(spec)
+    told = run(whole, stage, task, documents)
+
+    class Killed(Exception):
+        pass
+
+    def kill(done: int, total: int) -> None:
+        if done == 7:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run(fresh(spec), stage, task, documents, resume=tmp_path / "checkpoint", watch=kill)
+    again = fresh(spec)
+    retold = run(again, stage, task, documents, resume=tmp_path / "checkpoint")
+    assert retold.events == told.events
+    assert (retold.updates, retold.tokens) == (told.updates, told.tokens)
+    for name, value in weights_of(whole).items():
+        assert torch.equal(value, weights_of(again)[name]), name
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_gives_others(
+    fresh: Fresh, task: Task, documents: Encoded
+) -> None:
+    spec = Scratch("tiny", vocabulary=512)
+    first, second, third = fresh(spec), fresh(spec), fresh(spec)
+    run(first, JOINT, task, documents)
+    torch.rand(7)  # somebody else draws in between
+    run(second, JOINT, task, documents)
+    run_stage(third, JOINT, task, documents=documents, masker=RandomTokens(), seed=1)
+    weights, others = weights_of(first), weights_of(third)
+    assert all(torch.equal(value, weights_of(second)[name]) for name, value in weights.items())
+    assert not all(torch.equal(value, others[name]) for name, value in weights.items())
+
+
+def test_training_leaves_the_global_generator_alone(fresh: Fresh, task: Task, documents: Encoded) -> None:
+    with seeds.torch_scope(3):
+        before = torch.get_rng_state()
+        run(fresh(Scratch("tiny", vocabulary=512)), JOINT, task, documents)
+        assert torch.equal(before, torch.get_rng_state())
+
+
+def test_what_is_saved_is_what_was_trained(
+    spec: Scratch, fresh: Fresh, task: Task, documents: Encoded, tmp_path: Path
+) -> None:
+    encoder = fresh(spec)
+    run(encoder, JOINT, task, documents)
+    encoder.save(tmp_path)
+    loaded = Encoder.load(tmp_path)
+    assert evaluate(encoder, task).probabilities == pytest.approx(evaluate(tmp_path, task).probabilities, abs=1e-6)
+    run(encoder, replace(TUNE, dropout=0.0), task, documents)
+    run(loaded, replace(TUNE, dropout=0.0), task, documents)
+    for name, value in weights_of(encoder).items():
+        assert torch.equal(value, weights_of(loaded)[name]), name
+
+
+def test_plain_transformers_loads_it_with_label_names_and_the_same_answers(
+    spec: Scratch, fresh: Fresh, task: Task, documents: Encoded, tmp_path: Path
+) -> None:
+    from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassification, AutoTokenizer, pipeline
+
+    encoder = fresh(spec)
+    run(encoder, TUNE, task, documents)
+    encoder.save(tmp_path)
+    folder = tmp_path / "tasks" / task.name
+    ours = evaluate(encoder, task, max_length=64)
+
+    model, info = AutoModelForSequenceClassification.from_pretrained(folder, output_loading_info=True)
+    assert not info["missing_keys"]
+    assert not info["unexpected_keys"]
+    tokens = AutoTokenizer.from_pretrained(folder)(task.texts("test"), padding=True, return_tensors="pt")
+    with torch.inference_mode():
+        theirs = model.eval()(**tokens).logits.softmax(-1).numpy()
+    assert theirs == pytest.approx(ours.probabilities, abs=1e-5)
+
+    said = pipeline("text-classification", model=str(folder))(task.texts("test"))
+    assert [answer["label"] for answer in said] == [task.labels[i] for i in ours.predicted]
+
+    _, info = AutoModelForMaskedLM.from_pretrained(tmp_path / "mlm", output_loading_info=True)
+    assert not info["missing_keys"]
+
+
+def test_answers_do_not_depend_on_who_shares_the_batch(spec: Scratch, fresh: Fresh, task: Task) -> None:
+    encoder = fresh(spec)
+    encoder.add_head(task.name, kind_of(task), task.labels)
+    encoded = kind_of(task).encode(encoder.tokenizer, task.rows("test"), 64)
+    together = answers(encoder, task, encoded)[1]
+    for i in range(5):
+        alone = kind_of(task).encode(encoder.tokenizer, task.rows("test").slice(i, 1), 64)
+        assert answers(encoder, task, alone)[1][0] == pytest.approx(together[i], abs=1e-5)
+
+
+def test_the_gap_filling_head_equals_transformers_own_loss(spec: Scratch, fresh: Fresh, documents: Encoded) -> None:
+    encoder = fresh(spec)
+    batch = collate(documents, np.arange(6), encoder.tokenizer.pad_token_id, types=encoder.wants_types)
+    from trivium.masking import corrupt
+
+    rng = seeds.torch_rng(0)
+    gaps = corrupt(batch.ids, RandomTokens().choose(batch, rng), encoder.tokenizer.mask_token_id, len(encoder.tokenizer), rng)
+    encoder.eval()
+    ours = torch.nn.functional.cross_entropy(encoder.fill(encoder.hidden(batch, gaps.ids), gaps.positions), gaps.targets)
+    with encoder._whole(encoder.mlm):
+        theirs = encoder.mlm(input_ids=gaps.ids, attention_mask=batch.attention, labels=gaps.labels()).loss
+    assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize(("norm", "divisor"), [("paper", 1.0), ("code", 3.0)])
+def test_both_forms_of_the_joint_loss(
+    fresh: Fresh, task: Task, documents: Encoded, norm: Any, divisor: float
+) -> None:
+    """TLM's paper adds ρ2·mlm and task; its code divides the sum by 1 + ρ2 (specification 2.1, 2.2)."""
+    encoder = fresh(Scratch("tiny", vocabulary=512))
+    stage = StageRun(encoder, replace(JOINT, loss_norm=norm), task.sealed(), documents, RandomTokens(), 0)
+    encoder.eval()
+    loss = stage._task_loss(stage.streams["task"].batch(0), seeds.torch_rng(0))
+    mlm, answer = stage.sums["mlm"][0], stage.sums["task"][0]
+    assert_close(loss, (2.0 * mlm + answer) / divisor)
+    documents_loss = stage._documents_loss(stage.streams["documents"].batch(0), seeds.torch_rng(0))
+    assert_close(documents_loss, stage.sums["mlm"][0] - mlm)  # ρ2 does not weigh documents, in either form
+
+
+def test_the_task_closes_every_cycle(fresh: Fresh, task: Task, documents: Encoded) -> None:
+    """TLM's code trains on the task at update s iff (s + 1) % (ρ1 + 1) == 0."""
+    encoder = fresh(Scratch("tiny", vocabulary=512))
+    stage = replace(JOINT, mix={"task": 1, "documents": 3})
+    cycle = StageRun(encoder, stage, task.sealed(), documents, RandomTokens(), 0).cycle
+    assert cycle == ["documents"] * 3 + ["task"]
+
+
+def test_a_text_with_nothing_to_hide_gives_no_nan(fresh: Fresh, task: Task, tokenizer: Any) -> None:
+    from trivium.training import encode_documents
+
+    trace = run(fresh(Scratch("tiny", vocabulary=512)), JOINT, task, encode_documents(tokenizer, ["rook"] * 4, 32))
+    assert all(math.isfinite(e["mlm"]) for e in trace.events if e["event"] == "loss")
+
+
+def test_divergence_is_an_error_with_a_way_out(fresh: Fresh, task: Task, documents: Encoded) -> None:
+    with pytest.raises(TrainingError, match="Lower the rate"):
+        run(fresh(Scratch("tiny", vocabulary=512)), replace(TUNE, lr=1e30, updates=60), task, documents)
+
+
+def test_only_evaluate_sees_test(fresh: Fresh, task: Task, documents: Encoded) -> None:
+    encoder = fresh(Scratch("tiny", vocabulary=512))
+    opened = []
+
+    class Spy(Task):
+        def rows(self, split: Any) -> Any:
+            opened.append(split)
+            return super().rows(split)
+
+        def sealed(self) -> Task:
+            sealed = super().sealed()
+            assert isinstance(sealed, Spy)
+            return sealed
+
+    run(encoder, TUNE, Spy(**vars(task)), documents)
+    assert set(opened) == {"train", "dev"}
+    with pytest.raises(LeakError, match="evaluate"):
+        evaluate(encoder, task.sealed())
+
+
+def test_the_best_look_at_dev_is_kept_and_patience_ends_a_stage(fresh: Fresh, task: Task, documents: Encoded) -> None:
+    encoder = fresh(Scratch("tiny", vocabulary=512))
+    stage = replace(TUNE, updates=400, lr=3e-3, evaluate_every=4, patience=3)
+    trace = run(encoder, stage, task, documents)
+    looks = [event for event in trace.events if event["event"] == "look"]
+    assert trace.updates < 400
+    best = max(looks, key=lambda look: (look["value"], -look["loss"]))
+    assert looks.index(best) == len(looks) - 4
+    assert evaluate(encoder, task, split="dev", max_length=stage.max_length).value == best["value"]
+
+
+def test_it_learns_what_words_give_away(fresh: Fresh, task: Task, documents: Encoded) -> None:
+    encoder = fresh(Scratch("tiny", vocabulary=512))
+    run(encoder, replace(TUNE, updates=60, lr=2e-3), task, documents)
+    assert evaluate(encoder, task).value > 0.8
+
+
+def test_freezing_and_layer_decay(fresh: Fresh, task: Task, documents: Encoded) -> None:
+    encoder = fresh(Scratch("tiny", vocabulary=512))
+    before = weights_of(encoder)
+    run(encoder, replace(TUNE, freeze=1, weight_decay=0.1), task, documents)
+    moved = {name for name, value in weights_of(encoder).items() if name in before and not torch.equal(value, before[name])}
+    assert not any("embeddings" in name or "layers.0." in name for name in moved)
+    assert any("layers.1." in name for name in moved)
+    run(encoder, TUNE, task, documents)  # a later stage thaws them
+    assert all(p.requires_grad for p in encoder.parameters())
+
+
+@given(st.lists(st.integers(1, 200), min_size=1, max_size=80), st.integers(1, 9), st.integers(0, 3))
+@settings(max_examples=60, deadline=None)
+def test_a_pass_reads_every_text_once_within_the_budget(lengths: list[int], rows: int, seed: int) -> None:
+    array = np.array(lengths)
+    for max_rows, max_tokens in ((rows, None), (None, rows * 64), (rows, rows * 64)):
+        batches = plan(array, np.random.default_rng(seed), max_rows, max_tokens)
+        assert sorted(np.concatenate(batches).tolist()) == list(range(len(lengths)))
+        for batch in batches:
+            assert max_rows is None or len(batch) <= max_rows
+            area = len(batch) * (-(-array[batch].max() // 16) * 16)
+            assert max_tokens is None or area <= max_tokens or len(batch) == 1
+        if max_tokens is None:
+            assert len(batches) == math.ceil(len(lengths) / rows)
+
+
+def test_a_batch_is_padded_to_a_multiple_of_sixteen_and_holds_the_texts(documents: Encoded) -> None:
+    rows = np.array([3, 0, 7])
+    batch = collate(documents, rows, 0, types=False)
+    assert batch.ids.shape[1] % 16 == 0
+    for i, row in enumerate(rows):
+        there = documents.ids[documents.offsets[row] : documents.offsets[row + 1]]
+        assert batch.ids[i][batch.attention[i]].tolist() == there.tolist()
+        assert (batch.words[i][~batch.attention[i]] == -1).all()
+
+
+def test_the_nth_batch_is_a_function_of_seed_and_n(documents: Encoded) -> None:
+    forward, jump = (BatchStream(documents, "d", 5, 0, max_tokens=256) for _ in range(2))
+    seen = [forward.batch(n).ids for n in range(60)]
+    for n in (59, 3, 30, 0):
+        assert torch.equal(jump.batch(n).ids, seen[n])
+
+
+def test_windows_lose_nothing(tokenizer: Any, texts: list[str]) -> None:
+    from trivium.training import encode_documents
+
+    cut = encode_documents(tokenizer, texts, 16)
+    assert cut.lengths.max() <= 16
+    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+    kept = [i for i in cut.ids.tolist() if i not in special]
+    assert kept == [i for text in texts for i in tokenizer(text, add_special_tokens=False)["input_ids"]]
+
+
+def test_the_rate_climbs_and_falls_to_the_budget() -> None:
+    stage = replace(TUNE, warmup=0.1)
+    rates = [rate_at(stage, update, 100) for update in range(100)]
+    assert rates[:11] == sorted(rates[:11])
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert max(rates) == 1.0
+    assert 0 < rates[-1] < 0.02
+
+
+def test_a_stage_is_as_long_as_it_says() -> None:
+    assert planned_updates(Stage("s", {"task": 1}, epochs=2, batch_rows=8), 20, 0) == 6
+    assert planned_updates(Stage("s", {"documents": 9, "task": 1}, epochs=2, batch_rows=8), 20, 0) == 60
+    assert planned_updates(Stage("s", {"documents": 1}, epochs=0.5, batch_tokens=100), 20, 1000) == 5
+    with pytest.raises(ConfigError, match="exactly one"):
+        Stage("s", {"task": 1})
+    with pytest.raises(ConfigError, match="unknown stream"):
+        Stage("s", {"tasks": 1}, updates=3)  # type: ignore[dict-item]

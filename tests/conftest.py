@@ -13,11 +13,11 @@ from trivium.kinds import Encoded
 from trivium.training import Encoder, Scratch, encode_documents, make_tokenizer, new_encoder
 
 TOPICS = {
-    "cooking": "salt oven bread butter sugar flour onion garlic simmer knife".split(),
-    "sailing": "mast rudder harbour anchor keel breeze hull deck tide rope".split(),
-    "chess": "rook bishop castle gambit pawn queen check board tempo endgame".split(),
+    "cooking": ["salt", "oven", "bread", "butter", "sugar", "flour", "onion", "garlic", "simmer", "knife"],
+    "sailing": ["mast", "rudder", "harbour", "anchor", "keel", "breeze", "hull", "deck", "tide", "rope"],
+    "chess": ["rook", "bishop", "castle", "gambit", "pawn", "queen", "check", "board", "tempo", "endgame"],
 }
-COMMON = "the a of and then with on in it was very old new some made".split()
+COMMON = ["the", "a", "of", "and", "then", "with", "on", "in", "it", "was", "very", "old", "new", "some", "made"]
 
 
 def sentence(rng: np.random.Generator, topic: str, length: int = 14, purity: float = 0.5) -> str:

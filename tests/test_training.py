@@ -20,7 +20,7 @@ from trivium.kinds import Encoded, kind_of
 from trivium.masking import RandomTokens
 from trivium.training import Encoder, Scratch, evaluate, loop, run_stage
 from trivium.training.checkpoint import weights_of
-from trivium.training.evaluate import answers
+from trivium.training.evaluation import answers
 from trivium.training.loop import StageRun, planned_updates
 from trivium.training.optimizer import rate_at
 from trivium.training.streams import BatchStream, collate, plan
@@ -42,14 +42,14 @@ def test_resuming_equals_never_stopping(
     whole = fresh(spec)
     told = run(whole, stage, task, documents)
 
-    class Killed(Exception):
+    class KilledError(Exception):
         pass
 
     def kill(done: int, total: int) -> None:
         if done == 7:
-            raise Killed
+            raise KilledError
 
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         run(fresh(spec), stage, task, documents, resume=tmp_path / "checkpoint", watch=kill)
     again = fresh(spec)
     retold = run(again, stage, task, documents, resume=tmp_path / "checkpoint")
@@ -136,24 +136,26 @@ def test_the_gap_filling_head_equals_transformers_own_loss(spec: Scratch, fresh:
     from trivium.masking import corrupt
 
     rng = seeds.torch_rng(0)
-    gaps = corrupt(batch.ids, RandomTokens().choose(batch, rng), encoder.tokenizer.mask_token_id, len(encoder.tokenizer), rng)
+    gaps = corrupt(
+        batch.ids, RandomTokens().choose(batch, rng), encoder.tokenizer.mask_token_id, len(encoder.tokenizer), rng
+    )
     encoder.eval()
-    ours = torch.nn.functional.cross_entropy(encoder.fill(encoder.hidden(batch, gaps.ids), gaps.positions), gaps.targets)
+    ours = torch.nn.functional.cross_entropy(
+        encoder.fill(encoder.hidden(batch, gaps.ids), gaps.positions), gaps.targets
+    )
     with encoder._whole(encoder.mlm):
         theirs = encoder.mlm(input_ids=gaps.ids, attention_mask=batch.attention, labels=gaps.labels()).loss
     assert_close(ours, theirs)
 
 
 @pytest.mark.parametrize(("norm", "divisor"), [("paper", 1.0), ("code", 3.0)])
-def test_both_forms_of_the_joint_loss(
-    fresh: Fresh, task: Task, documents: Encoded, norm: Any, divisor: float
-) -> None:
+def test_both_forms_of_the_joint_loss(fresh: Fresh, task: Task, documents: Encoded, norm: Any, divisor: float) -> None:
     """TLM's paper adds ρ2·mlm and task; its code divides the sum by 1 + ρ2 (specification 2.1, 2.2)."""
     encoder = fresh(Scratch("tiny", vocabulary=512))
     stage = StageRun(encoder, replace(JOINT, loss_norm=norm), task.sealed(), documents, RandomTokens(), 0)
     encoder.eval()
     loss = stage._task_loss(stage.streams["task"].batch(0), seeds.torch_rng(0))
-    mlm, answer = stage.sums["mlm"][0], stage.sums["task"][0]
+    mlm, answer = stage.sums["mlm"][0].clone(), stage.sums["task"][0].clone()
     assert_close(loss, (2.0 * mlm + answer) / divisor)
     documents_loss = stage._documents_loss(stage.streams["documents"].batch(0), seeds.torch_rng(0))
     assert_close(documents_loss, stage.sums["mlm"][0] - mlm)  # ρ2 does not weigh documents, in either form
@@ -220,7 +222,9 @@ def test_freezing_and_layer_decay(fresh: Fresh, task: Task, documents: Encoded) 
     encoder = fresh(Scratch("tiny", vocabulary=512))
     before = weights_of(encoder)
     run(encoder, replace(TUNE, freeze=1, weight_decay=0.1), task, documents)
-    moved = {name for name, value in weights_of(encoder).items() if name in before and not torch.equal(value, before[name])}
+    moved = {
+        name for name, value in weights_of(encoder).items() if name in before and not torch.equal(value, before[name])
+    }
     assert not any("embeddings" in name or "layers.0." in name for name in moved)
     assert any("layers.1." in name for name in moved)
     run(encoder, TUNE, task, documents)  # a later stage thaws them

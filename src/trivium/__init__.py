@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from trivium.documents import BM25, NoDocuments, RandomDocuments, select_documents
     from trivium.errors import ArtifactError, ConfigError, DataError, LeakError, TrainingError, TriviumError
     from trivium.masking import RandomTokens, WholeWord, corrupt
-    from trivium.study import Study, Verdict, run
+    from trivium.study.runner import Study, run
+    from trivium.study.verdict import Verdict
     from trivium.training import Encoder, Pretrained, Recipe, Scratch, evaluate, recipes, train
 
 __version__ = "0.1.0"
@@ -27,7 +28,8 @@ _HOMES = {
     "trivium.documents": ("BM25", "NoDocuments", "RandomDocuments", "select_documents"),
     "trivium.errors": ("ArtifactError", "ConfigError", "DataError", "LeakError", "TrainingError", "TriviumError"),
     "trivium.masking": ("RandomTokens", "WholeWord", "corrupt"),
-    "trivium.study": ("Study", "Verdict", "run"),
+    "trivium.study.runner": ("Study", "run"),
+    "trivium.study.verdict": ("Verdict",),
     "trivium.training": ("Encoder", "Pretrained", "Recipe", "Scratch", "evaluate", "recipes", "train"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

@@ -61,7 +61,7 @@ def demo(
 @explained
 def run(study: StudyFile, overrides: Overrides = None, runs: Runs = Path("runs"), as_json: AsJson = False) -> None:
     """Run a study, or go on with one that was interrupted."""
-    from trivium.study import run as run_study
+    from trivium.study.runner import run as run_study
 
     command = " ".join(["trivium run", str(study), *(overrides or [])])
     _finish(run_study(study, overrides or [], runs=runs, reporter=_reporter(as_json), command=command), as_json)
@@ -96,7 +96,7 @@ def documents(
     study: StudyFile, overrides: Overrides = None, runs: Runs = Path("runs"), as_json: AsJson = False
 ) -> None:
     """Choose the documents of every arm, and show them before any training."""
-    from trivium.study.run import choose_documents
+    from trivium.study.runner import choose_documents
 
     chosen = choose_documents(study, overrides or [], runs=runs, reporter=_reporter(as_json))
     typer.echo(json.dumps(chosen, indent=2, ensure_ascii=False) if as_json else _show_documents(chosen))

@@ -1,7 +1,7 @@
 """The study file: pydantic models of the YAML, overrides from the command line, and errors that name the key.
 
-What a *strategy's* keys are (a selector, a masker, an encoder, a stage) is said by its frozen dataclass in its own room;
-``build`` makes one from a mapping with the same care. An unknown key is an error with a suggestion.
+What a *strategy's* keys are (a selector, a masker, an encoder, a stage) is said by its frozen dataclass in its own
+room; ``build`` makes one from a mapping with the same care. An unknown key is an error with a suggestion.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ class _Strict(BaseModel):
 class TaskConfig(_Strict):
     """The labelled task."""
 
-    path: str | dict[Literal["train", "dev", "test"], str] = Field(
+    path: str | dict[str, str] = Field(
         description="A folder with train, dev and test files, one file, a mapping of split to file, or hub:owner/name."
     )
     kind: str = Field("classify", description="What kind of task it is.")

@@ -19,6 +19,7 @@ import xxhash
 from trivium.errors import ArtifactError, ConfigError, LeakError
 
 Split = Literal["train", "dev", "test"]
+SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 Stream = Literal["task", "documents"]
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -232,7 +233,7 @@ class Stage:
         max_length: Longest input in tokens. Documents are cut into windows of this, task rows are cut at it.
         weight_decay: AdamW's, on matrices only.
         clip: Largest norm of the gradient.
-        dropout: Overrides the encoder's own dropout everywhere; none keeps it.
+        dropout: In place of the encoder's own rate, in every dropout layer it has; none keeps its own.
         evaluate_every: Updates between two looks at dev, when the stage has a task; none looks ten times.
         patience: Stop after this many looks at dev without a better one; none never stops early.
         keep_best: End with the weights of the best look at dev, not with the last.

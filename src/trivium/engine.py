@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from queue import Queue
-from typing import IO, Any
+from typing import IO
 
 from trivium import errors
 from trivium.core import JSON
@@ -86,7 +86,7 @@ class _Worker:
         environment = os.environ | {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
         sink: IO[str] | int = log.open("a", encoding="utf-8") if log is not None else subprocess.DEVNULL
         self.number, self.inbox, self.index = number, inbox, -1
-        self.process = subprocess.Popen(  # noqa: S603 - our own module, in our own interpreter
+        self.process = subprocess.Popen(
             [sys.executable, "-m", "trivium.engine"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -1,13 +1,15 @@
 """Users' data: files or hub data sets in, a ``core.Task`` or a ``core.Corpus`` out, or an error that names the row.
 
-``tasks`` loads labelled rows, ``corpora`` unlabelled documents, ``sniff`` tells which is which. Below them: ``splits``
-and ``columns`` decide what is what, ``files``, ``hub``, ``formats`` and ``lines`` read, ``place`` says where something
-is wrong, ``words`` and ``windows`` know what a word is and where a long document may be cut. Nothing here knows a model.
+``tasks`` loads labelled rows, ``corpora`` unlabelled documents, ``texts`` rows to be labelled; ``sniff`` tells which is
+which. Below them: ``splits``, ``columns`` and ``labels`` decide what is what, ``files``, ``hub``, ``formats`` and
+``lines`` read, ``place`` says where something is wrong, ``words`` and ``windows`` know what a word is and where a long
+document may be cut. Nothing here knows a model.
 """
 
 from trivium.data.corpora import load_corpus
 from trivium.data.sniff import Sniffed, sniff
 from trivium.data.tasks import load_task
+from trivium.data.texts import read_texts
 from trivium.data.windows import windows
 from trivium.data.words import count_words, fingerprint64, normal, words
 
@@ -18,6 +20,7 @@ __all__ = [
     "load_corpus",
     "load_task",
     "normal",
+    "read_texts",
     "sniff",
     "windows",
     "words",

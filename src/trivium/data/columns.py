@@ -25,6 +25,7 @@ _TEXTS: Sequence[tuple[str, ...]] = (
 _LABELS = ("label", "labels", "target", "class", "category")
 _DOCUMENTS = ("text", "content", "document", "passage", "body", "abstract", "sentence")
 _ROLES = ("text", "text_pair", "label")
+_TASK = "in the study file: task.columns: {text: ..., label: ...}"  # how a user says which column is meant
 
 
 def flow_yaml(value: object) -> str:
@@ -33,7 +34,8 @@ def flow_yaml(value: object) -> str:
     >>> flow_yaml(["neg", "yes"])
     "[neg, 'yes']"
     """
-    return yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10**6, sort_keys=False).strip()
+    text: str = yaml.safe_dump([value], default_flow_style=True, allow_unicode=True, width=10**6, sort_keys=False)
+    return text.strip()[1:-1]  # dumped in a list: alone, a plain value would get an end-of-document mark
 
 
 def task_columns(found: Sequence[str], given: Mapping[str, str] | None, where: str) -> dict[str, str]:
@@ -56,10 +58,22 @@ def task_columns(found: Sequence[str], given: Mapping[str, str] | None, where: s
     """
     chosen = _given(found, given, _ROLES, "task", where)
     if "text" not in chosen:
-        chosen = dict(zip(_ROLES, _recognised_text(found, where), strict=False)) | chosen
+        chosen = text_columns(found, where) | chosen
     if "label" not in chosen:
         chosen["label"] = _recognised_label(found, where)
     return {role: chosen[role] for role in _ROLES if role in chosen}
+
+
+def text_columns(found: Sequence[str], where: str, say: str = _TASK) -> dict[str, str]:
+    """Which columns of a file are ``text`` and perhaps ``text_pair`` by their names alone; as ``task_columns``."""
+    names = _plain(found)
+    present = [layout for layout in _TEXTS if set(layout) <= set(names)]
+    widest = [layout for layout in present if not any(set(layout) < set(other) for other in present)]
+    widest = [layout for layout in widest if "text" in layout] or widest  # our own name: whoever uses it means it
+    if len(widest) != 1:
+        known = [" + ".join(names[name] for name in layout) for layout in widest]
+        raise _in_doubt(found, known, where, "text", say)
+    return dict(zip(_ROLES, (names[name] for name in widest[0]), strict=False))
 
 
 def corpus_columns(found: Sequence[str], given: Mapping[str, str] | None, where: str) -> dict[str, str]:
@@ -74,7 +88,7 @@ def corpus_columns(found: Sequence[str], given: Mapping[str, str] | None, where:
         if "text" in names:
             known = [names["text"]]
         if len(known) != 1:
-            raise _in_doubt(found, known, where, "corpus", "text", "{text: ...}")
+            raise _in_doubt(found, known, where, "text", "in the study file: corpus.columns: {text: ...}")
         chosen["text"] = known[0]
     if given is None and "source" in found:
         chosen["source"] = "source"
@@ -118,29 +132,20 @@ def _given(
                 "by the column of the file that it is called by there."
             )
         if column not in found:
+            said = f"{of}.columns" if of == "corpus" else f"{of}.columns or the training file"
+            unlabelled = "; a file without labels is no dev or test split, so move it away" if role == "label" else ""
             raise problem(
                 where,
-                expected=f"a column '{column}' for the {role}, as {of}.columns or the training file has it",
+                expected=f"a column '{column}' for the {role}, as {said} has it",
                 found=f"the columns {shortened(found, 20)}",
-                way_out=f"{meant(column, found)}Correct {of}.columns or the file; "
-                "a file without labels is no dev or test split, so move it away.",
+                way_out=f"{meant(column, found)}Correct {of}.columns or the file{unlabelled}.",
             )
     return dict(given or {})
 
 
 def _plain(found: Sequence[str]) -> dict[str, str]:
-    """Names without case and surrounding space, to the names as they are."""
-    return {name.strip().casefold(): name for name in found}
-
-
-def _recognised_text(found: Sequence[str], where: str) -> tuple[str, ...]:
-    names = _plain(found)
-    present = [layout for layout in _TEXTS if set(layout) <= set(names)]
-    widest = [layout for layout in present if not any(set(layout) < set(other) for other in present)]
-    if len(widest) != 1:
-        known = [" + ".join(names[name] for name in layout) for layout in widest]
-        raise _in_doubt(found, known, where, "task", "text", "{text: ..., label: ...}")
-    return tuple(names[name] for name in widest[0])
+    """Names without case and surrounding space, to the names as they are; a name that is so already comes first."""
+    return {name.strip().casefold(): name for name in found} | {name: name for name in found}
 
 
 def _recognised_label(found: Sequence[str], where: str) -> str:
@@ -149,16 +154,15 @@ def _recognised_label(found: Sequence[str], where: str) -> str:
     if "label" in names:  # our own name: whoever uses it means it
         return names["label"]
     if len(present) != 1:
-        raise _in_doubt(found, present, where, "task", "label", "{text: ..., label: ...}")
+        raise _in_doubt(found, present, where, "label", _TASK)
     return present[0]
 
 
-def _in_doubt(found: Sequence[str], known: Sequence[str], where: str, of: str, role: str, example: str) -> DataError:
+def _in_doubt(found: Sequence[str], known: Sequence[str], where: str, role: str, say: str) -> DataError:
     doubt = f", of which {' and '.join(known)} could be meant" if known else ""
     return problem(
         where,
         expected=f"one column that is plainly the {role}",
         found=f"the columns {shortened(found, 20)}{doubt}",
-        way_out=f"Say which it is in the study file: {of}.columns: {example} "
-        "(the first line of a csv or tsv must name the columns).",
+        way_out=f"Say which it is {say} (the first line of a csv or tsv must name the columns).",
     )

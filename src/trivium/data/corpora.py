@@ -86,14 +86,15 @@ def load_corpus(
     fingerprint = _fingerprint(sources, columns, window)
     corpora = (cache or Path(os.environ.get("TRIVIUM_CACHE") or "~/.cache/trivium")).expanduser() / "corpora"
     folder = corpora / fingerprint
-    opened = _open(folder)
-    if opened is None:
-        (corpora / ".locks").mkdir(parents=True, exist_ok=True)
-        with FileLock(corpora / ".locks" / fingerprint):  # a rival process waits here, and then finds it done
-            opened = _open(folder)
-            if opened is None:
-                _make(folder, sources, columns, window, progress)
-                opened = _open(folder)
+    if (opened := _open(folder)) is None:
+        try:
+            _make(folder, sources, columns, window, progress)
+        except OSError as error:  # reading raises DataError
+            raise ConfigError(
+                f"corpus: expected a cache folder with room to write to, found that {corpora} is none ({error}). Name "
+                "another in the environment variable TRIVIUM_CACHE."
+            ) from error
+        opened = _open(folder)
     assert opened is not None
     table, more = opened
     return Corpus(name or _name(patterns[0], sources), fingerprint, table, (*notes, *more))
@@ -152,13 +153,18 @@ def _make(
     folder: Path, sources: Sequence[Source], columns: Mapping[str, str] | None, window: int, progress: Progress | None
 ) -> None:
     """Fill the folder, complete, in one rename."""
-    for scratch in folder.parent.glob(f".tmp-{folder.name}-*"):  # a crash left it, and the lock is ours
-        shutil.rmtree(scratch)
-    with atomic_folder(folder) as scratch:
-        path = scratch / _DOCUMENTS
-        tally = _write(path, sources, columns, window, progress)
-        done = {"documents": tally.documents, "bytes": path.stat().st_size, "notes": tally.notes(window)}
-        (scratch / "done.json").write_text(json.dumps(done, indent=1, ensure_ascii=False), encoding="utf-8")
+    locks = folder.parent / ".locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    with FileLock(locks / folder.name):
+        if _open(folder) is not None:  # a rival process made it while we waited
+            return
+        for scratch in folder.parent.glob(f".tmp-{folder.name}-*"):  # a crash left it
+            shutil.rmtree(scratch)
+        with atomic_folder(folder) as scratch:
+            path = scratch / _DOCUMENTS
+            tally = _write(path, sources, columns, window, progress)
+            done = {"documents": tally.documents, "bytes": path.stat().st_size, "notes": tally.notes(window)}
+            (scratch / "done.json").write_text(json.dumps(done, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
 class _Document(NamedTuple):
@@ -227,7 +233,7 @@ def _documents(
     number: int, source: Source, table: Table, given: Mapping[str, str] | None, window: int, tally: _Tally
 ) -> Iterator[_Document]:
     """The documents of one source, empty ones left out and long ones in windows."""
-    columns = corpus_columns(table.columns, given, source.shown)
+    columns, stem = corpus_columns(table.columns, given, source.shown), source.stem
     for row, values in table.read(list(columns.values())):
         text = read_text(values[0], Cell(source.shown, row, columns["text"]))
         words = count_words(text or "")
@@ -236,7 +242,7 @@ def _documents(
             if len(tally.where) < _SHOWN:
                 tally.where.append(f"{source.name} row {row}")
             continue
-        origin = source.stem
+        origin = stem
         if "source" in columns and values[1] is not None:
             origin = read_text(str(values[1]), Cell(source.shown, row, columns["source"])) or origin
         pieces = [text.strip()] if words <= 1.5 * window else windows(text, window)

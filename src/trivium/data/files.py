@@ -150,7 +150,7 @@ def matching(pattern: str) -> tuple[list[Path], list[Path]]:
     path = Path(pattern).expanduser()
     if path.is_file():
         return [path], []
-    caught = listed(path) if path.is_dir() else sorted(map(Path, glob.glob(str(path), recursive=True)))
+    caught = listed(path) if path.is_dir() else _glob(path)
     caught = [found for found in caught if found.is_file()]
     files = [found for found in caught if suffix_of(found)]
     if not files:
@@ -159,9 +159,14 @@ def matching(pattern: str) -> tuple[list[Path], list[Path]]:
             pattern,
             expected=f"data files ({', '.join(FORMATS)})",
             found=other,
-            way_out=_nearby(path / "*" * path.is_dir()),
+            way_out=_nearby(path / "*" if path.is_dir() else path),
         )
     return files, [found for found in caught if not suffix_of(found)]
+
+
+def _glob(pattern: Path) -> list[Path]:
+    # not Path.glob: that one catches hidden files too, and takes no pattern that starts at the root
+    return sorted(map(Path, glob.glob(str(pattern), recursive=True)))  # noqa: PTH207
 
 
 def _nearby(path: Path) -> str:

@@ -152,9 +152,20 @@ def _json(path: Path, place: Place) -> Iterator[Table]:
         yield _objects(values, place, position)
 
 
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object; plain ``json.loads`` would forget the first of two values with the same name."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError(f"'{Counter(name for name, _ in pairs).most_common(1)[0][0]}' stands twice in one object")
+    return found
+
+
+_JSON = json.JSONDecoder(object_pairs_hook=_once)
+
+
 def _parse(text: str, place: Place) -> Any:
     try:
-        return json.loads(text)
+        return _JSON.decode(text)
     except (ValueError, RecursionError) as error:
         mistake = str(error)
         if isinstance(error, json.JSONDecodeError):

@@ -75,20 +75,18 @@ def hub_splits(address: str) -> Mapping[str, HubSplit]:
     Raises:
         DataError: there is no such data set, or it cannot be reached.
     """
-    from datasets import Dataset, load_dataset
+    from datasets import load_dataset
     from datasets.exceptions import DatasetsError
 
     name, _, config = address.removeprefix(HUB).partition(":")
     try:
         splits = load_dataset(name, config or None)
-    except (OSError, ValueError, DatasetsError) as error:
+    except (OSError, ValueError, RuntimeError, DatasetsError) as error:  # RuntimeError: it needs a script of its own
         raise problem(
             address,
             expected="a data set of the Hugging Face hub, hub:owner/name or hub:owner/name:config",
             found=f"{type(error).__name__}: {error}",
             way_out="Check the name and the connection, or download the data and give the path of its files.",
         ) from error
-    if isinstance(splits, Dataset):
-        splits = {"train": splits}
     stem = name.rstrip("/").rpartition("/")[2]
     return {str(split): HubSplit(rows, f"{address}/{split}", stem) for split, rows in splits.items()}

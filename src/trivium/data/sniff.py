@@ -12,7 +12,7 @@ from typing import Any
 
 from trivium.core import Split
 from trivium.data.columns import corpus_columns, task_columns
-from trivium.data.files import Source, data_files, listed, matching
+from trivium.data.files import Source, data_files, matching, stem_of
 from trivium.data.hub import HUB, hub_splits
 from trivium.data.place import problem, shortened
 from trivium.data.splits import split_of
@@ -53,7 +53,8 @@ class _Part:
     """Something that the user gave, or one kind of file in a folder that the user gave.
 
     Attributes:
-        written: What to write into the study file for it.
+        written: What to write into the study file for it as ``task.path``, and how notes call it.
+        paths: What to write for it as ``corpus``.
         first: Its first source: it stands for the others.
         size: Bytes of all of it.
         splits: It has a train split by name.
@@ -61,6 +62,7 @@ class _Part:
     """
 
     written: str
+    paths: tuple[str, ...]
     first: Source
     size: int
     splits: bool = False
@@ -101,7 +103,7 @@ def sniff(paths: Sequence[str | Path]) -> Sniffed:
         labelled[task],
         {split: rows.num_rows for split, rows in loaded.tables.items()},
         loaded.labels,
-        tuple(part.written for part in corpus),
+        tuple(path for part in corpus for path in part.paths),
         _text_of(corpus, notes),
         (*notes, *loaded.notes),
     )
@@ -112,32 +114,34 @@ def _parts(path: str) -> list[_Part]:
     if path.startswith(HUB):
         splits = hub_splits(path)
         first = splits.get("train") or next(iter(splits.values()))
-        return [_Part(path, first, first.size, splits="train" in splits)]
+        return [_Part(path, (path,), first, first.size, splits="train" in splits)]
     folder = Path(path).expanduser()
     files = matching(path)[0]
     if not folder.is_dir():
-        return [_group(path, files)]
-    parts = []
+        return [_group(path, files, files)]
+    parts, there = [], files
     named = [file for file in files if split_of(file)]
     train = [file for file in named if split_of(file) == "train"]
     if train:
         source = data_files(train)[0]
-        parts.append(_Part(path, source, sum(file.stat().st_size for file in named), splits=True))
+        parts.append(_Part(path, (path,), source, sum(file.stat().st_size for file in named), splits=True))
         files = [file for file in files if file not in named]
     for suffixes, group in groupby(sorted(files, key=_suffixes), _suffixes):
-        several = list(group)
-        parts.append(_group(str(folder / f"*{suffixes}") if len(several) > 1 else str(several[0]), several))
+        caught = [file for file in there if _suffixes(file) == suffixes]
+        parts.append(_group(str(folder / f"*{suffixes}"), list(group), caught))
     return parts
 
 
-def _group(written: str, files: Sequence[Path]) -> _Part:
+def _group(pattern: str, files: Sequence[Path], caught: Sequence[Path]) -> _Part:
+    """Files of one kind; named one by one if the pattern would catch others too, such as a test split."""
     size = sum(file.stat().st_size for file in files)
-    written = str(files[0]) if len(files) == 1 else written
-    return _Part(written, data_files(files[:1])[0], size, several=len(files) > 1)
+    written = pattern if len(files) > 1 else str(files[0])
+    paths = tuple(map(str, files)) if len(caught) > len(files) else (written,)
+    return _Part(written, paths, data_files(files[:1])[0], size, several=len(files) > 1)
 
 
 def _suffixes(path: Path) -> str:
-    return "".join(path.suffixes)
+    return path.name.removeprefix(stem_of(path))
 
 
 def _columns(source: Source) -> str:

@@ -53,13 +53,11 @@ class Found:
     Attributes:
         name: What to call the task.
         sources: Sources of each split, in order; there is always a train split.
-        single: There was one file only, so that a test split has to come out of it.
         notes: What was left aside.
     """
 
     name: str
     sources: Mapping[Split, tuple[Source, ...]]
-    single: bool = False
     notes: tuple[str, ...] = ()
 
 
@@ -77,7 +75,7 @@ def find_splits(path: str | Path | Mapping[str, str | Path]) -> Found:
     path = Path(path).expanduser()
     if path.is_dir():
         return _of_folder(path)
-    return Found(stem_of(path), {"train": data_files([path])}, single=True)
+    return Found(stem_of(path), {"train": data_files([path])})
 
 
 def split_of(path: Path) -> Split | None:
@@ -103,7 +101,8 @@ def _of_mapping(paths: Mapping[str, str | Path]) -> Found:
 
 
 def _of_folder(folder: Path) -> Found:
-    present = [(split, path) for path in listed(folder) if suffix_of(path) != ".txt" and (split := split_of(path))]
+    rows = [path for path in listed(folder) if suffix_of(path) != ".txt"]  # a .txt has no labels
+    present = [(split, path) for path in rows if (split := split_of(path))]
     if not any(split == "train" for split, _ in present):
         names = sorted(path.name for path in folder.iterdir())
         raise problem(
@@ -115,7 +114,9 @@ def _of_folder(folder: Path) -> Found:
         )
     files = data_files([path for _, path in present])
     sources = _one_each([(split, file) for (split, _), file in zip(present, files, strict=True)], str(folder))
-    return Found(folder.absolute().resolve().name, sources)
+    aside = [path.name for path in rows if not split_of(path)]
+    notes = (f"{folder}: named like no split, left aside: {shortened(aside)}.",) if aside else ()
+    return Found(folder.absolute().resolve().name, sources, notes)
 
 
 def _one_each(files: Sequence[tuple[Split, DataFile]], where: str) -> Mapping[Split, tuple[Source, ...]]:
@@ -150,7 +151,7 @@ def _of_hub(address: str) -> Found:
     taken = {source.shown for several in sources.values() for source in several}
     aside = [name for name, source in splits.items() if source.shown not in taken]
     notes = (f"{address}: the splits {shortened(aside)} were left aside.",) if aside else ()
-    return Found(sources["train"][0].stem, sources, notes=notes)
+    return Found(sources["train"][0].stem, sources, notes)
 
 
 def carve(rows: Sequence[Row], share: float, most: int, rng: np.random.Generator) -> tuple[list[Row], list[Row]]:

@@ -40,10 +40,11 @@ def load_task(
     """Load a labelled task.
 
     Args:
-        path: A folder with files named train, dev (or validation, valid, val) and test; one file, out of which dev and
-            test are carved; a mapping ``{"train": file, "dev": file, "test": file}``; or ``"hub:owner/name"``,
-            ``"hub:owner/name:config"``. Files are csv, tsv, jsonl, ndjson, json, parquet or arrow; text formats also
-            with .gz or .zst. A missing dev split is carved out of train: 10 %, at most 2,000 rows, stratified.
+        path: A folder with files named train, dev (or validation, valid, val) and test; one file; a mapping
+            ``{"train": file, "dev": file, "test": file}``; or ``"hub:owner/name"``, ``"hub:owner/name:config"``.
+            Files are csv, tsv, jsonl, ndjson, json, parquet or arrow; text formats also with .gz or .zst. A missing dev
+            split is carved out of train, stratified: 10 %, at most 2,000 rows. Where there is nothing but train, so is
+            a test split before it: 20 %, at most 5,000 rows.
         kind: What it is, a key of ``data.labels.KINDS``.
         metric: The metric the verdict will be about; none takes the kind's first.
         name: What to call it; none takes the folder's or file's name.
@@ -58,8 +59,6 @@ def load_task(
     Raises:
         ConfigError: an argument is not what it should be.
         DataError: the data are not; the message says where.
-
-    Source: splits are carved as Hugging Face's users expect, stratified and with a seed.
     """
     if kind not in KINDS:
         raise ConfigError(f"task.kind: unknown kind '{kind}'. {meant(kind, KINDS)}Known are {', '.join(KINDS)}.")
@@ -73,8 +72,8 @@ def load_task(
         for source in found.sources[split]:
             splits.setdefault(split, []).extend(_read(source, chosen, reader, notes))
     _demand_rows(splits, found.sources, chosen, notes)
-    _complete(splits, found.single, seed, notes)
     names, more = reader.order(splits, listed or named, chosen["label"])
+    _complete(splits, seed, notes)
     notes += [*more, *_shared(splits)]
     tables = {split: _table(splits[split], names) for split in splits}
     return Task(name or found.name, kind, metric or reader.metric, names, tables, tuple(notes))
@@ -152,9 +151,9 @@ def _demand_rows(
         notes.append(f"{split}: no row is labelled, so it is done without.")
 
 
-def _complete(splits: Rows, single: bool, seed: int, notes: list[str]) -> None:
-    """Carve what is missing: dev always, test only out of a single file, whose owner surely wants one."""
-    if single:
+def _complete(splits: Rows, seed: int, notes: list[str]) -> None:
+    """Carve what is missing: dev always, test only where nobody has split anything yet."""
+    if set(splits) == {"train"}:
         _carve(splits, "test", TEST_SHARE, TEST_MOST, seed, notes)
     elif "test" not in splits:
         notes.append("test: there is none, so only dev can be judged.")

@@ -5,6 +5,7 @@ k1 + 1) and unrounded document lengths. Pruning, stop words and stemming are lef
 """
 
 import os
+import sys
 from array import array
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -93,12 +94,13 @@ class Index:
 
         Args:
             queries: Texts. A word that a query repeats counts as often as it is repeated.
-            k: How many documents to find for each; fewer where fewer share a word with it.
+            k: How many documents to find for each, at least 1; fewer where fewer share a word with it.
             threads: How many to use; none uses every core this process may use. The result is the same.
 
         Yields:
             The hits of the next few queries, in the order of ``queries``. No more than a few runs are held at a time.
         """
+        assert k > 0, "the heap of a query holds at least one hit"
         threads = threads or _cores()
         ahead: deque[Future[Hits]] = deque()
         pool = ThreadPoolExecutor(threads)
@@ -124,7 +126,8 @@ class Index:
         for word, repeat in Counter(words(query)).items():
             if word in known:
                 weight[word] = repeat * self._weight(word, document)
-        return tuple(sorted(weight, key=lambda word: (-weight[word], word))[:_TERMS])
+        weightiest = sorted(weight, key=lambda word: (-weight[word], word))[:_TERMS]
+        return tuple(map(sys.intern, weightiest))  # millions of documents share some thousand words
 
     def _weight(self, word: str, document: int) -> float:
         number = self.vocabulary[word]

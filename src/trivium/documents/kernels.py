@@ -4,8 +4,8 @@ Import it inside functions: numba takes a moment to load. The machine code is no
 be installed where nobody can write; compiling takes two to three seconds once in a process. All kernels let go of the
 interpreter lock, so that threads share the work.
 
-A weight is a float32 and a score their sum in float64. Such a sum is exact (24 bits of each, 53 bits of room), so it
-depends on no order: equal documents tie exactly, whatever the threads and however the corpus is cut.
+A weight is a float32 and a score their sum in float64, always taken in the order of the query's words: equal documents
+tie exactly, whatever the threads and however the corpus is cut.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ _SPAN = 16384  # documents scored together: their running sums, 128 KiB, stay in
 
 
 def _compiled(function: F) -> F:
-    return cast(F, njit(nogil=True)(function))
+    return cast("F", njit(nogil=True)(function))
 
 
 @_compiled
@@ -195,7 +195,6 @@ def merge(
     best_rank: Int32s,
     best_score: Float64s,
     best_query: Int32s,
-    hits: Int32s,
 ) -> None:
     """Take a block of hits into the union, in place: of each document its lowest rank, then highest score.
 
@@ -206,14 +205,12 @@ def merge(
         best_rank: Of every document of the corpus.
         best_score: The same.
         best_query: The same.
-        hits: How many queries hit each document.
     """
     for row in range(ids.shape[0]):
         for rank in range(ids.shape[1]):
             document, score = ids[row, rank], scores[row, rank]
             if document < 0:
                 break
-            hits[document] += 1
             better = rank < best_rank[document]
             if better or (rank == best_rank[document] and score > best_score[document]):
                 best_rank[document], best_score[document], best_query[document] = rank, score, first + row

@@ -33,4 +33,5 @@ class Batch:
     def to(self, device: torch.device) -> Self:
         """The same batch on another device."""
         tensors: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
-        return type(self)(**{k: v if v is None else v.to(device, non_blocking=True) for k, v in tensors.items()})
+        moved: dict[str, Any] = {k: v if v is None else v.to(device, non_blocking=True) for k, v in tensors.items()}
+        return type(self)(**moved)

@@ -1,16 +1,16 @@
 """From the study file to arms: a selector, a recipe, and the questions that are asked of the results."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, is_dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from trivium.config import StudyConfig, build, choose
+from trivium.config import StudyConfig, choose
 from trivium.core import JSON, Stage
 from trivium.documents import SELECTORS, NoDocuments, Selector
 from trivium.errors import ConfigError
 from trivium.masking import MASKERS, RandomTokens
 from trivium.training.loop import planned_updates
-from trivium.training.recipes import Pretrained, Recipe, Scratch, Spec, make_stage
+from trivium.training.recipes import Recipe, make_spec, make_stage
 
 
 @dataclass(frozen=True)
@@ -28,28 +28,13 @@ class Arm:
     recipe: Recipe
 
 
-def encoder_spec(config: StudyConfig) -> Spec:
-    """The encoder that the study file asks for.
-
-    Raises:
-        ConfigError: it names neither or both of ``scratch`` and ``pretrained``.
-    """
-    options = config.encoder
-    if ("scratch" in options) == ("pretrained" in options):
-        raise ConfigError(
-            "encoder: expected one of 'scratch' (tiny, mini, small, base, large) and 'pretrained' (a folder or a hub "
-            f"name), found {', '.join(options) or 'nothing'}."
-        )
-    return build(Scratch if "scratch" in options else Pretrained, options, "encoder")
-
-
 def resolve(config: StudyConfig) -> dict[str, Arm]:
     """The arms of a study, every default written out.
 
     Raises:
         ConfigError: a key is wrong, or an arm has a stage that reads documents and nothing to read, or the reverse.
     """
-    spec = encoder_spec(config)
+    spec = make_spec(config.encoder)
     arms = {}
     for name, options in config.arms.items():
         where = f"arms.{name}"
@@ -124,14 +109,15 @@ def questions(arms: Mapping[str, Arm], baseline: str) -> list[tuple[str, str]]:
 
 def kind_of_selector(selector: Selector) -> str:
     """The ``kind`` that the study file gives a selector."""
-    return spelled(selector, SELECTORS)["kind"]
+    kind: str = spelled(selector, SELECTORS)["kind"]
+    return kind
 
 
 def spelled(strategy: Any, kinds: Mapping[str, type[Any]]) -> dict[str, JSON]:
     """A strategy as the study file writes it, every default written out."""
     cls = type(strategy)
     name = next((kind for kind, known in kinds.items() if known is cls), f"{cls.__module__}:{cls.__qualname__}")
-    return {"kind": name, **(asdict(strategy) if is_dataclass(strategy) else {})}
+    return {"kind": name, **asdict(strategy)}
 
 
 def spelled_stage(stage: Stage) -> dict[str, JSON]:

@@ -15,6 +15,7 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from trivium.study.report_run import Curve, Curves
+from trivium.study.report_tables import Comparison
 from trivium.study.report_text import short
 
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
@@ -22,7 +23,7 @@ MARKERS = "osv^DPX"
 # matplotlib knows no CSS: these colours stand in for it until the SVG is written
 INK, LINE, CARD = "#0a0b0c", "#8a8b8c", "#fafbfc"
 CSS = {INK: "currentColor", LINE: "var(--line)", CARD: "var(--card)"}
-WIDTH = 5.6  # inches; on the page a figure is as wide as its column, so this sets how large its text is
+WIDTH = 4.6  # inches; on the page a figure is as wide as its column, so this sets how large its text is
 
 
 @dataclass(frozen=True)
@@ -31,29 +32,6 @@ class Style:
 
     color: str
     marker: str
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A row of the forest plot, in points.
-
-    Attributes:
-        name: What is compared.
-        style: Of the arm that is compared.
-        delta: The difference, from ``low`` to ``high``.
-        low: Lower end of the interval.
-        high: Upper end of the interval.
-        detectable: The smallest difference that the design would have seen; none if unknown.
-        certain: Whether the verdict is helped or hurt.
-    """
-
-    name: str
-    style: Style
-    delta: float
-    low: float
-    high: float
-    detectable: float | None
-    certain: bool
 
 
 def styles_of(arms: Sequence[str], reference: str) -> dict[str, Style]:
@@ -68,20 +46,22 @@ def styles_of(arms: Sequence[str], reference: str) -> dict[str, Style]:
     return {arm: styles.get(arm, Style(INK, "*")) for arm in arms}
 
 
-def forest(differences: Sequence[Difference], xlabel: str, alt: str) -> Markup:
-    """Each difference with its interval; a hollow marker where the verdict is open.
+def forest(comparisons: Sequence[Comparison], styles: Mapping[str, Style], xlabel: str, alt: str) -> Markup:
+    """Each difference with its interval, in points; a hollow marker where the verdict is open.
 
-    The grey band behind a row spans the effects that this design is too small to see.
+    The grey band behind a row spans the effects that this design is too small to see. Every comparison has numbers.
     """
     with _settings():
-        figure, axes = _rows([d.name for d in differences])
-        for row, d in enumerate(differences):
-            color, marker = d.style.color, d.style.marker
-            if d.detectable is not None:
-                axes.barh(row, 2 * d.detectable, left=-d.detectable, height=0.56, color=LINE, alpha=0.6, zorder=1)
-            axes.plot([d.low, d.high], [row, row], color=color, linewidth=2.2, solid_capstyle="butt", zorder=3)
-            face = color if d.certain else CARD
-            axes.plot(d.delta, row, marker, color=color, markerfacecolor=face, markersize=8, zorder=4)
+        figure, axes = _rows([f"{short(c.arm, 16)} − {short(c.baseline, 16)}" for c in comparisons])
+        for row, c in enumerate(comparisons):
+            color, marker = styles[c.arm].color, styles[c.arm].marker
+            low, delta, high = (100 * value for value in (c.low, c.delta, c.high) if value is not None)
+            if c.detectable is not None:
+                reach = 100 * c.detectable
+                axes.barh(row, 2 * reach, left=-reach, height=0.56, color=LINE, alpha=0.6, zorder=1)
+            axes.plot([low, high], [row, row], color=color, linewidth=2.2, solid_capstyle="butt", zorder=3)
+            face = color if c.verdict in ("helped", "hurt") else CARD
+            axes.plot(delta, row, marker, color=color, markerfacecolor=face, markersize=8, zorder=4)
         axes.axvline(0, color=INK, linewidth=1)
         axes.set_xlabel(xlabel)
         return _svg(figure, "forest", alt)
@@ -157,6 +137,7 @@ def _settings() -> Iterator[None]:
     from matplotlib import style
 
     ours: dict[str, Any] = {
+        "font.size": 9.5,
         "svg.fonttype": "none",
         "svg.hashsalt": "trivium",
         "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib: the same measures everywhere
@@ -184,7 +165,7 @@ def _rows(names: Sequence[str]) -> tuple[Any, Any]:
 
     figure = Figure(figsize=(WIDTH, 0.75 + 0.42 * len(names)), layout="constrained")
     axes = figure.subplots()
-    axes.set_yticks(range(len(names)), [short(name, 26) for name in names])
+    axes.set_yticks(range(len(names)), [short(name, 36) for name in names])
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
@@ -199,7 +180,7 @@ def _svg(figure: Any, name: str, alt: str) -> Markup:
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :].strip()
-    text = re.sub(r"<metadata>.*?</metadata>|<style .*?</style>", "", text, flags=re.DOTALL)
+    text = re.sub(r'<metadata>.*?</metadata>|<style .*?</style>| xmlns(:xlink)?="[^"]*"', "", text, flags=re.DOTALL)
     text = re.sub(r"<[^>]*>", lambda tag: _for_page(tag[0], name), text)  # names are escaped: they hold no tag
     text = re.sub(r"\s*\n\s*", "\n", text)
     label = f'role="img" aria-label="{escape(alt)}"' if alt else 'aria-hidden="true"'
@@ -209,4 +190,5 @@ def _svg(figure: Any, name: str, alt: str) -> Markup:
 def _for_page(tag: str, name: str) -> str:
     for color, css in CSS.items():
         tag = tag.replace(color, css)
+    tag = tag.replace("xlink:href", "href")
     return re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", tag)

@@ -14,14 +14,9 @@ from trivium.masking import MASKERS
 from trivium.store import Artifact, Store
 from trivium.study.reading import load_documents, load_reading_tokenizer, load_saved_task
 from trivium.training import Encoder, new_encoder, run_stage, torch_device
-from trivium.training.recipes import Pretrained, Scratch, Spec
+from trivium.training.recipes import Spec, make_spec
 
 _EVERY = 0.5  # seconds between two messages about progress
-
-
-def spec_from(options: JSON) -> Spec:
-    """An encoder spec from its keys."""
-    return build(Scratch if "scratch" in options else Pretrained, options, "encoder")
 
 
 def train_arm(item: JSON, send: Send) -> JSON:
@@ -35,7 +30,7 @@ def train_arm(item: JSON, send: Send) -> JSON:
     Returns:
         The artifact folder of every stage, in order.
     """
-    store, spec = Store(Path(item["root"])), spec_from(item["encoder"])
+    store, spec = Store(Path(item["root"])), make_spec(item["encoder"])
     stages = [build(Stage, options, "stages") for options in item["stages"]]
     parent: Artifact | None = None
     folders = []

@@ -14,7 +14,7 @@ from trivium.core import JSON, Score, Split, Task
 from trivium.store import Artifact, Store
 from trivium.study.linear import GRID, Linear
 from trivium.training import evaluate
-from trivium.training.evaluate import score
+from trivium.training.evaluation import score
 
 
 def judge_model(store: Store, stage: Path, task: Task, split: Split, max_length: int) -> tuple[Artifact, Score]:

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from trivium.core import Task
 from trivium.kinds import kind_of
 
+WORD = r"(?u)\b\w+\b"  # single letters too, unlike scikit-learn's default
 GRID: tuple[dict[str, Any], ...] = tuple(
     {"ngrams": ngrams, "strength": strength, "balanced": balanced}
     for ngrams in (1, 2)
@@ -52,7 +53,7 @@ def _fit(task: Task, settings: dict[str, Any]) -> Any:
     from sklearn.pipeline import make_pipeline
 
     pipeline = make_pipeline(
-        TfidfVectorizer(ngram_range=(1, settings["ngrams"]), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b"),
+        TfidfVectorizer(ngram_range=(1, settings["ngrams"]), sublinear_tf=True, token_pattern=WORD),
         LogisticRegression(
             C=settings["strength"], class_weight="balanced" if settings["balanced"] else None, max_iter=1000
         ),

@@ -1,7 +1,7 @@
 """What a study says while it runs: phases with bars and an honest time to go."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 from rich.console import Console
@@ -23,20 +23,8 @@ class Reporter(Protocol):
         """Say something once."""
         ...
 
-    def phase(self, name: str) -> "PhaseManager":
+    def phase(self, name: str) -> AbstractContextManager[Bar]:
         """Enter a phase; the block gets a bar to move."""
-        ...
-
-
-class PhaseManager(Protocol):
-    """A phase as a ``with`` block."""
-
-    def __enter__(self) -> Bar:
-        """Begin."""
-        ...
-
-    def __exit__(self, *_: object) -> bool | None:
-        """End."""
         ...
 
 
@@ -49,7 +37,11 @@ class Silent:
     @contextmanager
     def phase(self, name: str) -> Iterator[Bar]:
         """A bar that nobody sees."""
-        yield lambda done, total: None
+        yield _nothing
+
+
+def _nothing(done: float, total: float) -> None:
+    """Move no bar."""
 
 
 class Terminal:

@@ -9,18 +9,18 @@ import re
 SHORTEST, ENOUGH, LONGEST = 8, 40, 60  # words
 
 NAMES = ("numpy", "scipy", "sklearn", "scikit", "pandas", "matplotlib", "pyplot", "pylab", "sympy", "networkx",
-         "torch", "transformers", "python", "huggingface")  # fmt: skip
-ALIASES = ("np", "pd", "plt", "nx", "sk", "sp", "pa", "tf", "hf", "mpl")
-_NAMED = re.compile(
-    rf"\w*(?:{'|'.join(NAMES)}|hugging[ -]face|mpl_)\w*(?:-learn\b)?|\b(?:{'|'.join(ALIASES)})\b|🤗", re.IGNORECASE
-)
+         "torch", "transformers", "python", "huggingface", "mpl_")  # fmt: skip
+ALIASES = frozenset(["np", "pd", "plt", "nx", "sp", "mpl", "hf", "HF"])  # NP is a class of problems
+_NAMED = re.compile("|".join(NAMES), re.IGNORECASE)
+_TWO_WORDS = re.compile(r"scikit[- ]learn|hugging[- ]?face|🤗", re.IGNORECASE)
 _AGAIN = re.compile(r"\blibrary(?:\s+library)+\b")
 
 _ROLE = re.compile(r":[\w:+.-]+:`([^`]*)`")
 _LINK = re.compile(r"`([^`<]+?)\s*<[^`>]*>`_{0,2}|\[([^\]]+)\]\([^)\s]*\)")
-_TICKS = re.compile(r"\[?`+([^`\n]*)`+_{0,2}\]?")
+_TICKS = re.compile(r"\[?(?<!`)(`{1,2})(?!`)([^`\n]+)\1(?!`)_{0,2}\]?")
 _EMPHASIS = re.compile(r"(?<![\w*])\*{1,2}([^*\s](?:[^*\n]*[^*\s])?)\*{1,2}(?![\w*])")
-_NOISE = re.compile(r"\[[^\]\s]{1,12}\]_|(?:https?|ftp)://[^\s>)]+|</?[A-Za-z][^<>]*>")
+_BETWEEN = re.compile(r"(\W+)")
+_NOISE = re.compile(r"\s*\[[^\]\s]{1,12}\]_|(?:https?|ftp)://[^\s>)]+|</?[A-Za-z][^<>]*>")
 
 _RULE = re.compile(r"\s*([=\-~*^#+\"'])\1{2,}\s*$")
 _ITEM = re.compile(r"([-*+•]|#\.|\(?\w{1,2}[.)])\s")
@@ -34,15 +34,21 @@ _STOP = re.compile(
     rf"(?:{_SECTIONS})\s*(?::|$)|>>>|[:@]\w|```|\$ |\w[\w., *]*\s:\s|[`*]*\w+[`*]*\s*\(.*\)\s*:|[`*]*\w+[`*]*:\s",
     re.IGNORECASE,
 )
-_SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[^a-z\s])")
+_SENTENCE = re.compile(r"(?<=[.!?:])(?<!\be\.g\.)(?<!\bi\.e\.)\s+(?=[^a-z\s])")
+_DANGLING = re.compile(  # what it goes on with was a list, a formula or a link
+    r"\b(a|an|and|are|as|at|be|by|for|from|has|in|is|of|on|or|see|that|the|to|via|where|with)\W*$", re.IGNORECASE
+)
 _LEGAL = re.compile(r"copyright|licen[sc]e|all rights reserved|warranty|permission is|spdx", re.IGNORECASE)
 _HOLE = re.compile(r"%\(|%s|\{\w*\}|@\w+@")  # to be filled in by the library when it is imported
 _WORD = re.compile(r"[A-Za-z]{2,}")
-_GLUE = frozenset(["a", "an", "the", "of", "to", "and", "or", "is", "are", "be", "in", "for", "from", "with", "by", "that", "this", "it", "as", "on", "if", "not", "can"])
+_GLUE = frozenset(
+    ["a", "an", "and", "are", "as", "be", "by", "can", "for", "from", "if", "in", "is", "it", "not", "of", "on", "or"]
+    + ["that", "the", "this", "to", "with"]
+)
 
 
 def summary(docstring: str) -> str | None:
-    """The first sentences of a docstring as plain prose without library names; None if there are too few.
+    r"""The first sentences of a docstring as plain prose without library names; None if there are too few.
 
     Args:
         docstring: As ``inspect.cleandoc`` leaves it.
@@ -50,15 +56,15 @@ def summary(docstring: str) -> str | None:
     Returns:
         About 8 to 60 words in one line.
 
-    >>> summary("Return a :class:`~numpy.ndarray` like the one that is given.\\n\\nParameters\\n----------\\na : array")
+    >>> summary("Return a :class:`~numpy.ndarray` like the one that is given.\n\nParameters\n----------\na : array")
     'Return a ndarray like the one that is given.'
     """
-    if _LEGAL.search(docstring[:2000]):
-        return None
     kept: list[str] = []
     words = 0
     for sentence in _SENTENCE.split(plain(_prose(docstring))):
         length = len(sentence.split())
+        if _DANGLING.search(sentence) or (kept and sentence.endswith(":")) or not _WORD.search(sentence):
+            continue
         if kept and words + length > LONGEST:
             break
         kept.append(sentence)
@@ -66,20 +72,35 @@ def summary(docstring: str) -> str | None:
         if words >= ENOUGH:
             break
     text = " ".join(" ".join(kept).split()[:LONGEST])
-    return text if _is_english(text) else None
+    if text.endswith(":"):
+        text = text.rstrip(" :") + "."
+    return text if _is_english(text) and not _LEGAL.search(text) else None
 
 
 def plain(text: str) -> str:
     """A text without markup and without names of libraries, in one line.
 
-    >>> plain("See :func:`torch.nn.Linear <linear>`, ``np.dot`` and *scikit-learn* [1]_.")
-    'See library.nn.Linear, library.dot and library .'
+    >>> plain("See :func:`torch.nn.Linear <linear>`, ``np.dot`` and *scikit-learn* [1]_, which is NP-hard.")
+    'See library.nn.Linear, library.dot and library, which is NP-hard.'
     """
     text = _ROLE.sub(lambda role: _shown(role[1]), text)
     text = _LINK.sub(lambda link: link[1] or link[2], text)
-    text = _TICKS.sub(lambda code: _shown(code[1]), text)
-    text = _NOISE.sub("", _EMPHASIS.sub(r"\1", text))
-    return _AGAIN.sub("library", " ".join(_NAMED.sub("library", text).split()))
+    text = _TICKS.sub(lambda code: _shown(code[2]), text)
+    text = _NOISE.sub("", _EMPHASIS.sub(r"\1", text)).replace("`", "")
+    text = "".join(map(_SCRUBBED.__getitem__, _BETWEEN.split(_TWO_WORDS.sub("library", text))))
+    return _AGAIN.sub("library", " ".join(text.split()))
+
+
+class _Scrubbed(dict[str, str]):
+    """Each word without names of libraries; filled as words turn up, since most turn up again."""
+
+    def __missing__(self, word: str) -> str:
+        clean = "library" if word in ALIASES or _NAMED.search(word) else word
+        self[word] = clean
+        return clean
+
+
+_SCRUBBED = _Scrubbed()
 
 
 def _shown(target: str) -> str:
@@ -94,8 +115,8 @@ def _prose(docstring: str) -> str:
     for block in re.split(r"\n\s*\n", docstring):
         lines, stopped = _sentences(block.splitlines())
         if lines:
-            paragraph = " ".join(lines).rstrip(":").rstrip()
-            kept.append(paragraph if paragraph.endswith((".", "!", "?")) else paragraph + ".")
+            paragraph = " ".join(lines)
+            kept.append(paragraph if paragraph.endswith((".", "!", "?", ":")) else paragraph + ".")
         if stopped or sum(len(text.split()) for text in kept) > LONGEST:
             break
     return " ".join(kept)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from trivium.core import JSON, Task
+from trivium.core import JSON, SPLITS, Task
 from trivium.kinds import Encoded
 from trivium.training import encode_documents, make_tokenizer
 from trivium.training.encoder import load_tokenizer
@@ -27,16 +27,9 @@ def save_task(task: Task, folder: Path) -> None:
 def load_saved_task(folder: Path) -> Task:
     """Read what ``save_task`` wrote."""
     about = json.loads((folder / "task.json").read_text())
-    splits = [split for split in ("train", "dev", "test") if (folder / f"{split}.parquet").exists()]
-    tables = {split: pq.read_table(folder / f"{split}.parquet") for split in splits}
-    return Task(
-        about["name"],
-        about["kind"],
-        about["metric"],
-        tuple(about["labels"]),
-        tables,
-        tuple(about["notes"]),  # type: ignore[arg-type]
-    )
+    files = {split: folder / f"{split}.parquet" for split in SPLITS}
+    tables = {split: pq.read_table(file) for split, file in files.items() if file.exists()}
+    return Task(about["name"], about["kind"], about["metric"], tuple(about["labels"]), tables, tuple(about["notes"]))
 
 
 def save_reading(spec: Spec, task: Task, documents: list[str], lengths: set[int], folder: Path) -> None:

@@ -4,19 +4,34 @@ It only reads what the run left in its folder; nothing is measured or judged her
 its style, has no script and asks no server for anything. The same folder gives the same bytes.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from trivium.core import JSON
 from trivium.store import atomic_write
 from trivium.study import figures, report_markdown, report_tables, report_text
-from trivium.study.figures import Difference, Style
+from trivium.study.figures import Style
 from trivium.study.report_run import Curves, Run, read_run
 from trivium.study.report_tables import LINEAR
-from trivium.study.report_text import metric_name, number, short
+from trivium.study.report_text import metric_name, number
+
+FILTERS = {
+    "clip": report_text.clip,
+    "count": report_text.count,
+    "duration": report_text.duration,
+    "interval": report_text.interval,
+    "marked": report_text.marked,
+    "metric": metric_name,
+    "number": number,
+    "plural": report_text.plural,
+    "points": report_text.points,
+    "probability": report_text.probability,
+    "short": report_text.short,
+    "signed": report_text.signed,
+}
 
 
 def write_report(run_folder: Path) -> Path:
@@ -46,10 +61,7 @@ def _html(run: Run) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(
-        {name: getattr(report_text, name) for name in ("points", "count", "duration", "short", "clip", "plural")},
-        metric=metric_name,
-    )
+    environment.filters.update(FILTERS)
     return environment.get_template("report.html.j2").render(
         run=run,
         verdict=run.verdict,
@@ -60,51 +72,43 @@ def _html(run: Run) -> str:
         groups=report_tables.groups(run),
         arms=report_tables.arm_rows(run),
         other_metrics=report_tables.other_metrics(run),
+        cost_notes=report_tables.cost_notes(run),
         labels=report_tables.label_table(run),
         confusions=report_tables.confusions(run),
         choices=report_tables.choices(run),
-        said=_Said(run.manifest),
+        origin=report_tables.origin_of(run),
         figures=_figures(run),
-        marked=report_text.marked,
-        known=lambda value: number(value) is not None,
     )
 
 
 def _figures(run: Run) -> dict[str, Any]:
     """The figures by name; none where there is nothing to draw."""
-    arms = list(dict.fromkeys([*run.verdict["arms"], *run.looks, *run.losses]))
+    drawn = {arm for curves in run.curves.values() for arm in curves}
+    arms = list(dict.fromkeys([*run.verdict["arms"], *sorted(drawn)]))
     styles = figures.styles_of(arms, LINEAR)
     metric = metric_name(run.verdict["metric"])
-    looks = {arm: {seed: [(x, 100 * y) for x, y in c] for seed, c in run.looks[arm].items()} for arm in run.looks}
+    dev = {
+        arm: {seed: [(update, 100 * value) for update, value in curve] for seed, curve in seeds.items()}
+        for arm, seeds in run.curves["value"].items()
+    }
     return {
         "forest": _forest(run, styles, metric),
         "dots": _dots(run, styles, metric),
-        "looks": _curves(looks, styles, f"{metric} on dev", "looks"),
-        "losses": _curves(run.losses, styles, "masked-language-model loss", "losses"),
-        "legend": [
-            (arm, figures.swatch(styles[arm], f"swatch-{i}"))
-            for i, arm in enumerate(arms)
-            if arm in run.looks or arm in run.losses
-        ],
+        "dev": _curves(dev, styles, f"{metric} on dev", "dev"),
+        "mlm": _curves(run.curves["mlm"], styles, "masked-language-model loss", "mlm"),
+        "task": _curves(run.curves["task"], styles, "loss on the task", "task"),
+        "legend": [(arm, figures.swatch(styles[arm], f"swatch-{i}")) for i, arm in enumerate(arms) if arm in drawn],
     }
 
 
-def _forest(run: Run, styles: dict[str, Style], metric: str) -> Markup | None:
-    rows = []
-    for group in report_tables.groups(run):
-        for c in (c for c in run.verdict["comparisons"] if c["baseline"] == group.comparisons[0].baseline):
-            low, high, delta, seen = (number(c.get(key)) for key in ("low", "high", "delta", "smallest_detectable"))
-            if low is None or high is None or delta is None:
-                continue
-            name = f"{short(c['arm'], 14)} − {short(c['baseline'], 14)}"
-            band = None if seen is None else 100 * seen
-            certain = c.get("verdict") in ("helped", "hurt")
-            rows.append(Difference(name, styles[c["arm"]], 100 * delta, 100 * low, 100 * high, band, certain))
-    alt = f"Differences in {metric} with their intervals; the numbers stand in the cards above."
-    return figures.forest(rows, f"points of {metric}, to the right is better", alt) if rows else None
+def _forest(run: Run, styles: Mapping[str, Style], metric: str) -> Markup | None:
+    rows = [c for group in report_tables.groups(run) for c in group.comparisons]
+    known = [c for c in rows if c.delta is not None and c.low is not None and c.high is not None]
+    alt = f"Differences in {metric} with their intervals; the numbers stand in the table above."
+    return figures.forest(known, styles, f"points of {metric}: to the right is better", alt) if known else None
 
 
-def _dots(run: Run, styles: dict[str, Style], metric: str) -> Markup | None:
+def _dots(run: Run, styles: Mapping[str, Style], metric: str) -> Markup | None:
     scores = {
         arm: [100 * s for s in map(number, about.get("per_seed") or []) if s is not None]
         for arm, about in run.verdict["arms"].items()
@@ -114,32 +118,6 @@ def _dots(run: Run, styles: dict[str, Style], metric: str) -> Markup | None:
     return figures.dots(known, styles, LINEAR, f"{metric} on {run.verdict['split']}", alt) if known else None
 
 
-def _curves(lines: Curves, styles: dict[str, Style], ylabel: str, name: str) -> Markup | None:
-    if not lines:
-        return None
-    return figures.curves(lines, styles, ylabel, name, f"{ylabel} over updates, a line for each arm and seed.")
-
-
-class _Said:
-    """A manifest in lines for the end of the report."""
-
-    def __init__(self, manifest: JSON) -> None:
-        hardware = manifest.get("hardware") or {}
-        memory = number(hardware.get("memory_gb"))
-        machine = [
-            hardware.get("cpu"),
-            f"{hardware['cores']} cores" if hardware.get("cores") else None,
-            f"{memory:.0f} GB memory" if memory else None,
-            f"GPU: {hardware['gpu']}" if hardware.get("gpu") else "no GPU" if hardware else None,
-        ]
-        revision = f" (revision {manifest['revision']})" if manifest.get("revision") else ""
-        self.code = f"trivium {manifest['trivium']}{revision}" if manifest.get("trivium") else ""
-        self.machine = ", ".join(str(part) for part in machine if part)
-        self.finished = str(manifest.get("finished") or "")[:16].replace("T", " ")
-        self.notes = [str(note) for note in manifest.get("notes") or []]
-        self.inputs = {name: value for name, value in (manifest.get("inputs") or {}).items() if value}
-        self.packages = sorted((manifest.get("packages") or {}).items())
-        self.artifacts = list(manifest.get("artifacts") or [])
-        self.status = str(manifest.get("status") or "")
-        self.command = str(manifest.get("command") or "")
-        self.python = str(manifest.get("python") or "")
+def _curves(lines: Curves, styles: Mapping[str, Style], ylabel: str, name: str) -> Markup | None:
+    alt = f"{ylabel} over updates, a line for each arm and seed."
+    return figures.curves(lines, styles, ylabel, name, alt) if lines else None

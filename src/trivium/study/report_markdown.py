@@ -1,58 +1,120 @@
-"""The report in Markdown: the verdict and the tables that matter, aligned so that it reads well unrendered."""
+"""The report in Markdown: the verdict and the tables that matter, laid out to be read unrendered in a terminal."""
 
+import re
+import textwrap
 import unicodedata
 from collections.abc import Sequence
 
 from trivium.study.report_run import Run
-from trivium.study.report_tables import arm_rows, cautions, groups, headline, title_of
-from trivium.study.report_text import NOTHING, clip, duration, metric_name
+from trivium.study.report_tables import (
+    ArmRow,
+    Choice,
+    Comparison,
+    arm_rows,
+    cautions,
+    choices,
+    cost_notes,
+    groups,
+    headline,
+    origin_of,
+    title_of,
+)
+from trivium.study.report_text import NOTHING, clip, count, interval, metric_name, points, probability, signed
+
+WIDTH = 116  # columns; a terminal has 120 or can have
+MOST_SEEDS = 8
 
 
 def markdown(run: Run) -> str:
     """The whole report."""
-    arms, manifest = arm_rows(run), run.manifest
-    metric, split = metric_name(run.verdict["metric"]), run.verdict["split"]
-    parts = [f"# {plain(run.verdict['study'])}", plain(title_of(run)), f"**{plain(headline(run))}**"]
+    arms, verdict, manifest, origin = arm_rows(run), run.verdict, run.manifest, origin_of(run)
+    metric = metric_name(verdict["metric"])
+    parts = [f"# {plain(verdict['study'])}", wrapped(plain(title_of(run))), wrapped(f"**{plain(headline(run))}**")]
     parts += [bullets(cautions(run))]
     for group in groups(run):
-        header = ("verdict", "arm", "difference", "95 % interval", "p (Holm)", "smallest detectable")
-        rows = [(f"{c.symbol} {c.verdict}", c.arm, c.delta, c.interval, c.p, c.detectable) for c in group.comparisons]
-        parts += [f"## {plain(group.question)}", table(header, rows, "llrrrr")]
+        parts += [f"## {plain(group.question)}", _comparisons(group.comparisons)]
     parts += [
-        f"Differences are in points of {metric}. The interval allows for chance in training (seeds) and in the rows that "
-        "were judged. Smallest detectable: what a study of this size would have called in four of five cases.",
-        f"## Scores: {metric} on {split}",
-        table(
-            ("arm", "mean ± sd", *(f"seed {seed}" for seed in run.verdict["seeds"])),
-            [(f"{a.name} ({a.role})" if a.role else a.name, a.score, *a.per_seed) for a in arms],
-            "l" + "r" * (1 + len(run.verdict["seeds"])),
+        wrapped(
+            f"Differences are in points of {metric}. The interval allows for chance in training (seeds) and in the rows "
+            "judged. Smallest detectable: what a study of this size would call in four of five cases."
         ),
+        f"## Scores: {metric} on {verdict['split']}, in points",
+        _scores(arms, verdict["seeds"]),
         bullets([f"{a.name} failed: {a.failed}" for a in arms if a.failed]),
-        "## Arms and what they cost",
+        "## Arms and what they cost, mean per seed",
         table(
-            ("arm", "reads", "stages (updates)", "updates", "tokens", "time"),
-            [(a.name, a.reads, a.stages, a.updates, a.tokens, a.seconds) for a in arms],
-            "lllrrr",
+            ("arm", "updates", "tokens", "time", "reads"),
+            [(a.name, a.updates, a.tokens, a.seconds, a.reads) for a in arms],
+            "lrrrl",
         ),
-        f"Mean per seed. The whole run took {duration(manifest.get('seconds'))}." if manifest.get("seconds") else "",
-        "## Said while loading",
-        bullets(manifest.get("notes") or ["Nothing out of the ordinary."]),
+        bullets([f"{a.name}: {a.stages}" for a in arms if a.stages != NOTHING]),
+        wrapped(plain(" ".join(cost_notes(run)))) if cost_notes(run) else "",
+        _documents(choices(run)),
+        "## Notes on the data",
+        bullets(origin.notes or ["Nothing out of the ordinary was found while loading."]),
+        "## Made with",
+        bullets([f"{name}: {value}" for name, value in (*origin.parts, *origin.fingerprints)]),
     ]
     if run.problems:
         parts += ["## Missing here", bullets(run.problems)]
-    parts += ["## More", "Figures, labels, documents and settings: [report.html](report.html)."]
     if manifest.get("command"):
-        parts += [f"Run it again:\n\n    {' '.join(str(manifest['command']).split())}"]
+        parts += [f"## Run it again\n\n    {' '.join(str(manifest['command']).split())}"]
+    parts += ["Figures, labels, documents and settings stand in [report.html](report.html)."]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _comparisons(comparisons: Sequence[Comparison]) -> str:
+    return table(
+        ("verdict", "arm", "difference", "95 % interval", "p (Holm)", "smallest detectable"),
+        [
+            (
+                f"{c.symbol} {c.said}",
+                c.arm,
+                signed(c.delta),
+                interval(c.low, c.high),
+                probability(c.p),
+                points(c.detectable),
+            )
+            for c in comparisons
+        ],
+        "llrrrr",
+    )
+
+
+def _scores(arms: Sequence[ArmRow], seeds: Sequence[int]) -> str:
+    shown = seeds[:MOST_SEEDS]
+    rows = [(f"{a.name} ({a.role})" if a.role else a.name, a.score, *a.per_seed[: len(shown)]) for a in arms]
+    more = f"\n\n{len(seeds) - len(shown)} more seeds stand in report.html." if len(seeds) > len(shown) else ""
+    return table(("arm", "mean ± sd", *(f"seed {seed}" for seed in shown)), rows, "lr" + "r" * len(shown)) + more
+
+
+def _documents(found: Sequence[Choice]) -> str:
+    if not found:
+        return ""
+    rows = [
+        (
+            c.who,
+            count(c.counts.get("documents")),
+            count(c.counts.get("words")),
+            ", ".join(f"{source} {count(documents)}" for source, documents, _ in c.sources),
+        )
+        for c in found
+    ]
+    return "## Documents that were read\n\n" + table(("read by", "documents", "words", "from"), rows, "lrrl")
 
 
 def bullets(lines: Sequence[str]) -> str:
     """A list."""
-    return "\n".join(f"- {plain(line)}" for line in lines)
+    return "\n".join(wrapped(f"- {plain(line)}", "  ") for line in lines)
+
+
+def wrapped(text: str, indent: str = "") -> str:
+    """A paragraph in lines; a word that is longer than a line, such as a path, stays whole."""
+    return textwrap.fill(text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], sides: str) -> str:
-    r"""A table whose columns line up; ``sides`` has an l or an r for each.
+    r"""A table whose columns line up; ``sides`` has an l or an r for each. The widest column gives way if need be.
 
     >>> print(table(("arm", "score"), [("tlm", "61.0"), ("a|b", "9.5")], "lr"))
     | arm  | score |
@@ -62,6 +124,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], sides: str) -> s
     """
     cells = [[plain(cell) for cell in row] for row in (header, *rows)]
     widths = [max(3, *map(_columns, column)) for column in zip(*cells, strict=True)]
+    while sum(widths) + 3 * len(widths) + 1 > WIDTH:
+        widths[widths.index(max(widths))] -= 1
     rule = ["-" * (w - 1) + ":" if s == "r" else ":" + "-" * (w - 1) for w, s in zip(widths, sides, strict=True)]
     lines = [[_pad(*cell) for cell in zip(row, widths, sides, strict=True)] for row in cells]
     return "\n".join(f"| {' | '.join(line)} |" for line in (lines[0], rule, *lines[1:]))
@@ -73,19 +137,20 @@ def plain(text: str) -> str:
     >>> plain("<b>|x|")
     '\\<b>\\|x\\|'
     """
-    line = clip(" ".join(str(text).split()), 300) or NOTHING
-    for sign in ("\\", "<", "|", "`", "]("):
-        line = line.replace(sign, f"\\{sign}" if sign != "](" else "]\\(")
-    return line
+    line = clip(" ".join(str(text).split()), 400) or NOTHING
+    return re.sub(r"([\\|`]|<(?=[A-Za-z/!?])|(?<=\])\()", r"\\\1", line)  # no tag and no link; "< 0.001" stays
 
 
 def _columns(text: str) -> int:
     """How many columns of a terminal a text takes: East Asian characters take two, combining marks none."""
-    return sum(
-        2 if unicodedata.east_asian_width(c) in "WF" else 0 if unicodedata.combining(c) else 1 for c in text
-    )
+    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 0 if unicodedata.combining(c) else 1 for c in text)
 
 
 def _pad(text: str, width: int, side: str) -> str:
+    """A cell of so many columns; what does not fit gives its end away."""
+    if _columns(text) > width:
+        while _columns(text) >= width:
+            text = text[:-1]
+        text = text.rstrip("\\") + "…"
     room = " " * (width - _columns(text))
     return room + text if side == "r" else text + room

@@ -5,16 +5,21 @@ report says it in its place.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
+
 from trivium.core import JSON
 from trivium.errors import ArtifactError
-from trivium.study.report_text import number
+from trivium.study.report_text import number, plural
 
 Curve = list[tuple[int, float]]
 Curves = Mapping[str, Mapping[int, Curve]]  # arm, seed
+
+_NEEDED = ("study", "task", "metric", "split", "baseline", "seeds", "arms", "comparisons")
+_MEASURED = {"look": ("value",), "loss": ("mlm", "task")}  # event: the fields that are drawn over updates
 
 
 @dataclass(frozen=True)
@@ -25,20 +30,20 @@ class Run:
         verdict: ``verdict.json``.
         manifest: ``manifest.json``; empty if there is none.
         scores: The lines of ``scores.jsonl``.
-        looks: Dev metric by update.
-        losses: Masked-language-model loss by update.
+        curves: What was measured by update: ``value`` (the metric on dev), ``mlm`` and ``task`` (training losses).
         examples: ``examples.json`` of each choice of documents, by artifact folder.
         config: ``config.yaml`` as it lies there; empty if there is none.
+        settings: What ``config.yaml`` says.
         problems: What is missing or could not be read.
     """
 
     verdict: JSON
     manifest: JSON
     scores: tuple[JSON, ...]
-    looks: Curves
-    losses: Curves
+    curves: Mapping[str, Curves]
     examples: Mapping[str, JSON]
     config: str
+    settings: JSON
     problems: tuple[str, ...]
 
 
@@ -49,32 +54,30 @@ def read_run(folder: Path) -> Run:
         ArtifactError: there is no readable verdict in it.
     """
     problems: list[str] = []
-    manifest = _object(folder / "manifest.json", problems)
-    looks, losses = _curves(_lines(folder / "events.jsonl", problems))
-    config = folder / "config.yaml"
-    if not config.is_file():
-        problems.append("config.yaml is missing.")
-    examples = {
-        name: _object(folder / "artifacts" / name / "examples.json", problems, f"artifacts/{name}/examples.json")
-        for name in sorted(_document_folders(manifest))
-    }
+    verdict = _verdict(folder / "verdict.json")
+    manifest = _object(folder, "manifest.json", problems)
+    config, settings = _config(folder, problems)
     return Run(
-        verdict=_verdict(folder),
+        verdict=verdict,
         manifest=manifest,
-        scores=tuple(_lines(folder / "scores.jsonl", problems)),
-        looks=looks,
-        losses=losses,
-        examples=examples,
-        config=config.read_text(encoding="utf-8", errors="replace") if config.is_file() else "",
-        problems=tuple(problems),
+        scores=tuple(_lines(folder, "scores.jsonl", problems)),
+        curves=_curves(_lines(folder, "events.jsonl", problems)),
+        examples={
+            name: _object(folder, f"artifacts/{name}/examples.json", problems)
+            for arm in (manifest.get("arms") or {}).values()
+            for name in (arm.get("documents") or {}).values()
+            if name
+        },
+        config=config,
+        settings=settings,
+        problems=tuple(dict.fromkeys(problems)),
     )
 
 
-def _verdict(folder: Path) -> JSON:
-    path = folder / "verdict.json"
+def _verdict(path: Path) -> JSON:
     try:
         verdict = json.loads(path.read_text(encoding="utf-8"))
-        missing = [key for key in ("study", "task", "metric", "split", "baseline", "seeds", "arms") if key not in verdict]
+        missing = [key for key in _NEEDED if key not in verdict]
         found = f"one without {', '.join(missing)}" if missing else None
     except (OSError, ValueError, TypeError) as error:
         found = str(error)
@@ -86,54 +89,63 @@ def _verdict(folder: Path) -> JSON:
     return verdict
 
 
-def _object(path: Path, problems: list[str], called: str = "") -> JSON:
-    called = called or path.name
+def _object(folder: Path, name: str, problems: list[str]) -> JSON:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads((folder / name).read_text(encoding="utf-8"))
+        if isinstance(value, dict):
+            return value
+        problems.append(f"{name} holds no JSON object.")
     except FileNotFoundError:
-        problems.append(f"{called} is missing.")
-        return {}
+        problems.append(f"{name} is missing.")
     except (OSError, ValueError) as error:
-        problems.append(f"{called} could not be read: {error}.")
-        return {}
-    return value
+        problems.append(f"{name} could not be read: {error}.")
+    return {}
 
 
-def _lines(path: Path, problems: list[str]) -> Iterator[JSON]:
+def _config(folder: Path, problems: list[str]) -> tuple[str, JSON]:
+    text = ""
+    try:
+        text = (folder / "config.yaml").read_text(encoding="utf-8", errors="replace")
+        settings = yaml.safe_load(text)
+        return text, settings if isinstance(settings, dict) else {}
+    except FileNotFoundError:
+        problems.append("config.yaml is missing.")
+    except (OSError, yaml.YAMLError):
+        problems.append("config.yaml could not be read.")
+    return text, {}
+
+
+def _lines(folder: Path, name: str, problems: list[str]) -> Iterator[JSON]:
     """The objects of a log; a line that a crash cut short is counted, not fatal."""
     torn = 0
     try:
-        with path.open(encoding="utf-8", errors="replace") as file:
-            for line in file:
+        with (folder / name).open(encoding="utf-8", errors="replace") as file:
+            for line in filter(str.strip, file):
                 try:
                     value = json.loads(line)
                 except ValueError:
-                    torn += bool(line.strip())
-                    continue
-                if isinstance(value, dict):
+                    value = None
+                if isinstance(value, dict) and "arm" in value:
                     yield value
-    except FileNotFoundError:
-        problems.append(f"{path.name} is missing.")
+                else:
+                    torn += 1
+    except OSError:
+        problems.append(f"{name} is missing.")
     if torn:
-        problems.append(f"{path.name}: {torn} lines could not be read and were passed over.")
+        problems.append(
+            f"{name}: {plural(torn, 'line')} could not be read and {'was' if torn == 1 else 'were'} left out."
+        )
 
 
-def _curves(events: Iterator[JSON]) -> tuple[Curves, Curves]:
-    """Looks at dev and MLM losses; an update that was run twice, after a resume, counts as it was the last time."""
-    fields = {"look": "value", "loss": "mlm"}
-    found: dict[str, dict[str, dict[int, dict[int, float]]]] = {"look": {}, "loss": {}}
+def _curves(events: Iterable[JSON]) -> dict[str, Curves]:
+    """What was measured, in the order of updates; nothing where it is no number."""
+    curves: dict[str, dict[str, dict[int, Curve]]] = {"value": {}, "mlm": {}, "task": {}}
     for event in events:
-        what = event.get("event")
-        value = number(event.get(fields[what])) if what in fields else None
-        if value is not None:
-            found[what].setdefault(event["arm"], {}).setdefault(event["seed"], {})[event["update"]] = value
-    looks, losses = (
-        {arm: {seed: sorted(curve.items()) for seed, curve in sorted(seeds.items())} for arm, seeds in arms.items()}
-        for arms in (found["look"], found["loss"])
-    )
-    return looks, losses
-
-
-def _document_folders(manifest: JSON) -> set[str]:
-    arms = manifest.get("arms", {}).values()
-    return {name for arm in arms for name in (arm.get("documents") or {}).values() if name}
+        for name in _MEASURED.get(event.get("event"), ()):
+            value = number(event.get(name))
+            if value is not None:
+                curves[name].setdefault(event["arm"], {}).setdefault(event["seed"], []).append((event["update"], value))
+    return {
+        name: {arm: {seed: sorted(found) for seed, found in sorted(seeds.items())} for arm, seeds in arms.items()}
+        for name, arms in curves.items()
+    }

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from markupsafe import Markup, escape
 
 from trivium.core import JSON
+from trivium.data.words import WORD
 
 NOTHING = "–"
 METRICS = {
@@ -40,11 +41,11 @@ def number(value: JSON) -> float | None:
 def points(value: JSON) -> str:
     """A fraction in points.
 
-    >>> points(0.6125), points(-0.02), points(None)
+    >>> points(0.6121), points(-0.02), points(None)
     ('61.2', '−2.0', '–')
     """
     found = number(value)
-    return NOTHING if found is None else f"{100 * found:.1f}".replace("-", "−")
+    return NOTHING if found is None else _minus(f"{100 * found:.1f}")
 
 
 def signed(value: JSON) -> str:
@@ -54,10 +55,12 @@ def signed(value: JSON) -> str:
     ('+5.0', '−2.1', '0.0')
     """
     found = number(value)
-    if found is None:
-        return NOTHING
-    said = f"{100 * found:+.1f}"
-    return "0.0" if said in ("+0.0", "-0.0") else said.replace("-", "−")
+    return NOTHING if found is None else _minus(f"{100 * found:+.1f}").replace("+0.0", "0.0")
+
+
+def _minus(said: str) -> str:
+    """With the sign that is as wide as a plus, and without one before a zero."""
+    return "0.0" if said == "-0.0" else said.replace("-", "−")
 
 
 def interval(low: JSON, high: JSON) -> str:
@@ -66,9 +69,7 @@ def interval(low: JSON, high: JSON) -> str:
     >>> interval(-0.02, 0.08)
     '[−2.0, 8.0]'
     """
-    if number(low) is None or number(high) is None:
-        return NOTHING
-    return f"[{points(low)}, {points(high)}]"
+    return NOTHING if number(low) is None or number(high) is None else f"[{points(low)}, {points(high)}]"
 
 
 def spread(mean: JSON, sd: JSON) -> str:
@@ -128,6 +129,16 @@ def plural(many: int, noun: str) -> str:
     return f"{many:,} {noun}" if many == 1 else f"{many:,} {noun}s"
 
 
+def listed(names: Sequence[str]) -> str:
+    """Names in a sentence.
+
+    >>> listed(["a"]), listed(["a", "b", "c"])
+    ('a', 'a, b and c')
+    """
+    *first, last = map(short, names)
+    return f"{', '.join(first)} and {last}" if first else last
+
+
 def short(name: str, width: int = 36) -> str:
     """A name on one line; a long one loses its middle, because names often differ at their ends.
 
@@ -145,14 +156,14 @@ def clip(text: str, width: int) -> str:
 
 
 def marked(text: str, terms: Sequence[str]) -> Markup:
-    """A text as HTML in which whole words that are among the terms are marked, whatever their case.
+    """A text as HTML in which the words that are among the terms are marked, whatever their case.
 
     >>> marked("Fish & Chips, fishes", ["fish", "chips"])
     Markup('<mark>Fish</mark> &amp; <mark>Chips</mark>, fishes')
     """
-    if not any(terms):
-        return escape(text)
-    longest_first = sorted(filter(None, terms), key=len, reverse=True)
-    found = re.split(rf"(?<!\w)({'|'.join(map(re.escape, longest_first))})(?!\w)", text, flags=re.IGNORECASE)
-    pieces = (Markup("<mark>{}</mark>").format(p) if i % 2 else escape(p) for i, p in enumerate(found))
-    return Markup("").join(pieces)
+    wanted = {term.lower() for term in terms}
+    pieces = re.split(f"({WORD.pattern})", text)  # every other piece is a word, as retrieval understands it
+    return Markup("").join(
+        Markup("<mark>{}</mark>").format(piece) if i % 2 and piece.lower() in wanted else escape(piece)
+        for i, piece in enumerate(pieces)
+    )

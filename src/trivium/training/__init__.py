@@ -14,7 +14,7 @@ from trivium.kinds.text import tokenize
 from trivium.masking import Masker
 from trivium.training import recipes
 from trivium.training.encoder import Encoder, Pretrained, Scratch, from_pretrained, from_scratch, load_tokenizer
-from trivium.training.evaluate import evaluate
+from trivium.training.evaluation import evaluate
 from trivium.training.loop import Trace, run_stage
 from trivium.training.recipes import Recipe
 from trivium.training.tokenizer import train_tokenizer

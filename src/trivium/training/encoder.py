@@ -131,6 +131,26 @@ class Encoder(nn.Module):
         head.load_state_dict(shared, strict=False)
         self.heads[task] = head.to(self.device)
 
+    @property
+    def parameter_count(self) -> int:
+        """Weights of backbone and gap-filling head, shared ones counted once."""
+        parts = (self.backbone, self.mlm)
+        unique = {id(weight): weight.numel() for part in parts for weight in part.parameters()}
+        return sum(unique.values())
+
+    @contextmanager
+    def dropping(self, rate: float | None) -> Iterator[None]:
+        """Train with another rate of dropout wherever the architecture has a dropout layer; none changes nothing."""
+        layers = [m for m in self.modules() if isinstance(m, nn.Dropout)] if rate is not None else []
+        own = [layer.p for layer in layers]
+        for layer in layers:
+            layer.p = rate or 0.0
+        try:
+            yield
+        finally:
+            for layer, p in zip(layers, own, strict=True):
+                layer.p = p
+
     def hidden(self, batch: Batch, ids: Tensor | None = None) -> Tensor:
         """Hidden states ``[rows, length, width]``, of ``ids`` in place of the batch's own where given."""
         types = {} if batch.types is None else {"token_type_ids": batch.types}

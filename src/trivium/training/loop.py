@@ -23,7 +23,7 @@ from trivium.kinds import Encoded, Kind, kind_of
 from trivium.masking import Batch, Masker, corrupt
 from trivium.training import checkpoint
 from trivium.training.encoder import Encoder
-from trivium.training.evaluate import answers, score
+from trivium.training.evaluation import answers, score
 from trivium.training.optimizer import make_optimizer, rate_at
 from trivium.training.streams import BatchStream
 
@@ -230,33 +230,37 @@ def run_stage(
         TrainingError: the loss is no number any more.
         LeakError: the task is not sealed.
     """
-    begun = time.monotonic()
     with seeds.torch_scope(seed, stage.name):
         run = StageRun(encoder, stage, task.sealed(), documents, masker, seed)
-        if resume is not None:
-            run.restore(resume)
-        before, saved = run.trace.seconds, begun
-        encoder.train()
-        done = run.stage.patience is not None and run.trace.stale >= run.stage.patience
-        while run.trace.updates < run.updates and not done:
-            run.step(run.trace.updates)
-            last = run.trace.updates == run.updates
-            if last or run.trace.updates % run.log_every == 0:
-                run.log_losses()
-            if run.dev is not None and (last or run.trace.updates % run.every == 0):
-                done = run.look()
-            now = time.monotonic()
-            run.trace.seconds = before + now - begun
-            if resume is not None and now - saved > CHECKPOINT_SECONDS:
-                run.save(resume)
-                saved = now
-            if watch is not None:
-                watch(run.trace.updates, run.updates)
+        with encoder.dropping(stage.dropout):
+            _drive(run, resume, watch or (lambda done, total: None))
         if run.best is not None:
             checkpoint.put_weights(encoder, run.best)
         encoder.eval()
-    run.trace.seconds = before + time.monotonic() - begun
     return run.trace
+
+
+def _drive(run: StageRun, resume: Path | None, watch: Watch) -> None:
+    """Update by update to the end, with logs, looks at dev and checkpoints on the way."""
+    if resume is not None:
+        run.restore(resume)
+    saved = time.monotonic()
+    begun = saved - run.trace.seconds
+    run.encoder.train()
+    done = run.stage.patience is not None and run.trace.stale >= run.stage.patience
+    while run.trace.updates < run.updates and not done:
+        run.step(run.trace.updates)
+        last = run.trace.updates == run.updates
+        if last or run.trace.updates % run.log_every == 0:
+            run.log_losses()
+        if run.dev is not None and (last or run.trace.updates % run.every == 0):
+            done = run.look()
+        now = time.monotonic()
+        run.trace.seconds = now - begun
+        if resume is not None and now - saved > CHECKPOINT_SECONDS:
+            run.save(resume)
+            saved = now
+        watch(run.trace.updates, run.updates)
 
 
 def planned_updates(stage: Stage, rows: int, tokens: int) -> int:

@@ -64,6 +64,20 @@ def _tlm_joint(spec: Spec) -> dict[str, Any]:
     return {**_adapt(spec), "mix": {"documents": 19, "task": 1}, "mlm_weight": 20.0}
 
 
+def make_spec(options: Mapping[str, Any], where: str = "encoder") -> Spec:
+    """An encoder to be made, from its keys.
+
+    Raises:
+        ConfigError: it names neither or both of ``scratch`` and ``pretrained``, or a key is wrong.
+    """
+    if ("scratch" in options) == ("pretrained" in options):
+        raise ConfigError(
+            f"{where}: expected one of 'scratch' (tiny, mini, small, base, large) and 'pretrained' (a folder or a hub "
+            f"name), found {', '.join(options) or 'nothing'}."
+        )
+    return build(Scratch, options, where) if "scratch" in options else build(Pretrained, options, where)
+
+
 PRESETS: Mapping[str, Callable[[Spec], dict[str, Any]]] = {
     "finetune": _finetune,
     "adapt": _adapt,

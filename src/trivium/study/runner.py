@@ -18,21 +18,20 @@ import trivium
 from trivium import engine, seeds
 from trivium.config import StudyConfig, load_config
 from trivium.core import JSON, Corpus, Score, Selection, Split, Task
-from trivium.data import load_corpus, load_task
 from trivium.documents import SELECTORS, NoDocuments, examples, select_documents
 from trivium.errors import TriviumError
 from trivium.kinds import kind_of
 from trivium.kinds.metrics import Counts
 from trivium.store import Artifact, Store, atomic_write
-from trivium.study.arms import Arm, encoder_spec, equalise, questions, resolve, spelled, spelled_masker, spelled_stage
+from trivium.study.arms import Arm, equalise, questions, resolve, spelled, spelled_masker, spelled_stage
+from trivium.study.inputs import load_inputs, worker_count
 from trivium.study.judging import judge_linear, judge_model, score_line
 from trivium.study.manifest import now, provenance
 from trivium.study.progress import Reporter, Silent
 from trivium.study.reading import reading_tokens, save_reading, save_task
 from trivium.study.report import write_report
 from trivium.study.verdict import ArmResult, Verdict, decide
-from trivium.training import torch_device
-from trivium.training.recipes import Spec
+from trivium.training.recipes import Spec, make_spec
 
 LINEAR = "linear"
 
@@ -114,7 +113,7 @@ class _Run:
 
     def __init__(self, config: StudyConfig, store: Store, reporter: Reporter, command: str) -> None:
         self.config, self.store, self.reporter, self.command = config, store, reporter, command
-        self.spec: Spec = encoder_spec(config)
+        self.spec: Spec = make_spec(config.encoder)
         self.arms: dict[str, Arm] = resolve(config)
         self.seeds = config.seed_list
         self.failed: dict[str, str] = {}
@@ -147,22 +146,9 @@ class _Run:
 
     def _open(self) -> None:
         """Read the data, and write down what is about to be done."""
-        options = self.config.task
-        self.task: Task = load_task(
-            options.path,
-            kind=options.kind,
-            metric=options.metric,
-            name=options.name,
-            columns=options.columns,
-            labels=options.labels,
-        )
-        kind_of(self.task)
-        self.corpus: Corpus | None = None
-        reads = any(arm.recipe.reads() for arm in self.arms.values())
-        if self.config.corpus_config is not None and reads:
-            corpus = self.config.corpus_config
-            with self.reporter.phase("reading the corpus") as bar:
-                self.corpus = load_corpus(corpus.path, columns=corpus.columns, window=corpus.window, progress=bar)
+        self.task: Task
+        self.corpus: Corpus | None
+        self.task, self.corpus = load_inputs(self.config, self.arms, self.reporter)
         notes = [*self.task.notes, *(self.corpus.notes if self.corpus else ())]
         for note in notes:
             self.reporter.say(note)
@@ -249,7 +235,7 @@ class _Run:
 
             log = self.store.root / "workers.log"
             answers = engine.run_all(
-                "trivium.study.job:train_arm", items, workers=self._workers(), receive=receive, log=log
+                "trivium.study.job:train_arm", items, workers=worker_count(self.config), receive=receive, log=log
             )
         stages: dict[tuple[str, int], list[Path]] = {}
         for (name, seed), answer in zip(jobs, answers, strict=True):
@@ -273,14 +259,6 @@ class _Run:
             "stages": [spelled_stage(stage) for stage in recipe.stages],
             "seed": seed,
         }
-
-    def _workers(self) -> int:
-        """As many as asked for; else one on a GPU, and on a CPU one per core, up to four: small encoders leave
-        cores idle when several serve one.
-        """
-        if self.config.engine.workers is not None:
-            return self.config.engine.workers
-        return 1 if torch_device() == "cuda" else min(4, len(os.sched_getaffinity(0)))
 
     def _judge(self, stages: Mapping[tuple[str, int], list[Path]]) -> Verdict:
         """Open the test split, once per arm and seed, and compare."""

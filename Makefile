@@ -1,0 +1,41 @@
+# What people do here. `make setup` is implied by the others.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+
+.PHONY: setup demo test test-slow lint types bench docs clean
+
+setup: $(VENV)/installed
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: setup  ## the whole pipeline on text that is already here; ends with the path of a report
+	$(BIN)/trivium demo
+
+test: setup  ## the quick tests
+	$(BIN)/python -m pytest -n 2 -m 'not slow and not gpu and not hub and not ray'
+
+test-slow: setup  ## the slow ones
+	$(BIN)/python -m pytest -m slow
+
+lint: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: setup
+	$(BIN)/mypy
+
+bench: setup  ## speed of retrieval and training, coverage of the verdict
+	$(BIN)/python bench/documents.py
+	$(BIN)/python bench/training.py
+	$(BIN)/python bench/verdict.py
+
+docs: setup  ## write docs/config.md anew from the models of the study file
+	$(BIN)/python docs/make_config.py
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,46 @@
+"""What a study begins with: its task, its corpus, and how many workers there are."""
+
+import os
+from collections.abc import Mapping
+
+from trivium.config import StudyConfig
+from trivium.core import Corpus, Task
+from trivium.data import load_corpus, load_task
+from trivium.kinds import kind_of
+from trivium.study.arms import Arm
+from trivium.study.progress import Reporter
+from trivium.training import torch_device
+
+
+def load_inputs(config: StudyConfig, arms: Mapping[str, Arm], reporter: Reporter) -> tuple[Task, Corpus | None]:
+    """The task with all its splits, and the corpus if any arm reads.
+
+    Raises:
+        DataError: a file is not what it should be.
+        ConfigError: the task cannot be judged by its metric.
+    """
+    options = config.task
+    task = load_task(
+        options.path,
+        kind=options.kind,
+        metric=options.metric,
+        name=options.name,
+        columns=options.columns,
+        labels=options.labels,
+    )
+    kind_of(task)
+    corpus = config.corpus_config
+    if corpus is None or not any(arm.recipe.reads() for arm in arms.values()):
+        return task, None
+    with reporter.phase("reading the corpus") as bar:
+        return task, load_corpus(corpus.path, columns=corpus.columns, window=corpus.window, progress=bar)
+
+
+def worker_count(config: StudyConfig) -> int:
+    """As many as asked for; else one on a GPU, and on a CPU one for every core up to four.
+
+    Small encoders leave cores idle when several serve one (docs/design-notes.md).
+    """
+    if config.engine.workers is not None:
+        return config.engine.workers
+    return 1 if torch_device() == "cuda" else min(4, len(os.sched_getaffinity(0)))

@@ -1,16 +1,22 @@
 """Tiny data and models, made in memory."""
 
-from collections.abc import Callable
+import csv
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
 from trivium import seeds
-from trivium.core import Task
+from trivium.core import SPLITS, Task
 from trivium.kinds import Encoded
 from trivium.training import Encoder, Scratch, encode_documents, make_tokenizer, new_encoder
+
+torch.set_num_threads(1)  # tiny models are no faster on two, and tests run side by side
 
 TOPICS = {
     "cooking": ["salt", "oven", "bread", "butter", "sugar", "flour", "onion", "garlic", "simmer", "knife"],
@@ -75,3 +81,50 @@ def fresh(tokenizer: Any) -> Callable[[Scratch], Encoder]:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return seeds.numpy_rng(0, "tests")
+
+
+def write_files(folder: Path, task: Task, texts: Sequence[str]) -> None:
+    """The task as ``reviews/{train,dev,test}.csv`` and documents as ``corpus.jsonl``, as a user would have them."""
+    (folder / "reviews").mkdir(parents=True)
+    for split in SPLITS:
+        rows = task.rows(split)
+        with (folder / "reviews" / f"{split}.csv").open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["text", "label"])
+            labels = [task.labels[i] for i in rows["label"].to_pylist()]
+            writer.writerows(zip(rows["text"].to_pylist(), labels, strict=True))
+    lines = [json.dumps({"text": text, "source": f"s{i % 3}"}) for i, text in enumerate(texts)]
+    (folder / "corpus.jsonl").write_text("\n".join(lines) + "\n")
+
+
+def tiny_study(data: Path) -> dict[str, Any]:
+    """A study file's contents that takes a second or two to run."""
+    joint = {"preset": "tlm-joint", "updates": 8, "mix": {"documents": 3, "task": 1}, "batch_tokens": 512}
+    tune = {"preset": "finetune", "updates": 8, "batch_rows": 8}
+    return {
+        "name": "tiny",
+        "seeds": 2,
+        "task": {"path": str(data / "reviews")},
+        "corpus": str(data / "corpus.jsonl"),
+        "encoder": {"scratch": "tiny", "vocabulary": 512},
+        "arms": {
+            "finetune": {"stages": [tune]},
+            "random": {"documents": {"kind": "random", "max_tokens": 800}, "stages": [joint, tune]},
+            "tlm": {"documents": {"kind": "bm25", "per_query": 5, "max_tokens": 800}, "stages": [joint, tune]},
+        },
+        "engine": {"workers": 1},
+    }
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory, task: Task, texts: list[str]) -> Path:
+    """A folder with a task and a corpus."""
+    folder = tmp_path_factory.mktemp("data")
+    write_files(folder, task, texts)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No test writes into the user's cache."""
+    monkeypatch.setenv("TRIVIUM_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))

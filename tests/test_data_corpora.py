@@ -229,6 +229,7 @@ def test_where_the_cache_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         lambda folder: (folder / "done.json").unlink(),
         lambda folder: (folder / "done.json").write_text("{"),
         lambda folder: (folder / "done.json").write_text("[]"),
+        lambda folder: (folder / "done.json").write_text('{"documents": 4, "notes": []}'),
         lambda folder: (folder / "documents.arrow").unlink(),
         lambda folder: (folder / "documents.arrow").write_bytes((folder / "documents.arrow").read_bytes()[:-1]),
         lambda folder: (folder / "documents.arrow").write_bytes(bytes((folder / "documents.arrow").stat().st_size)),
@@ -289,9 +290,9 @@ FORMATS = "(.csv, .tsv, .jsonl, .ndjson, .json, .parquet, .arrow, .txt)"
             "content,body\na,b\n",
             {},
             DataError,
-            "a.csv: expected one column that is plainly the text, found the columns content, body, of which content and "
-            "body could be meant. Say which it is in the study file: corpus.columns: {text: ...} (the first line of a "
-            "csv or tsv must name the columns).",
+            "a.csv: expected one column that is plainly the text, found the columns content, body, of which content "
+            "and body could be meant. Say which it is in the study file: corpus.columns: {text: ...} (the first line "
+            "of a csv or tsv must name the columns).",
         ),
         (
             "html\na\n",
@@ -376,14 +377,14 @@ for path in sys.argv[1:]:
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks Linux for the peak of memory")
 def test_memory_does_not_grow_with_the_corpus() -> None:
     line = json.dumps({"text": f"{'a' * 200} " * 20}) + "\n"  # few, long words: quick to count
-    for name, n in (("small", 15_000), ("large", 60_000)):
+    for name, n in (("small", 6_000), ("large", 24_000)):
         with gzip.open(f"{name}.jsonl.gz", "wt", compresslevel=1) as file:
             file.writelines(f'{{"text": "{i} {line[10:]}' for i in range(n))
     command = [sys.executable, "-c", MEASURE, "small.jsonl.gz", "large.jsonl.gz"]
     lines = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.split("\n")
     (small, before), (large, after) = (map(int, line.split()) for line in lines[:2])
-    assert (small, large) == (15_000, 60_000)
+    assert (small, large) == (6_000, 24_000)
     text_kib = (large - small) * len(line) / 1024
-    assert text_kib > 150_000
-    assert after - before < 0.1 * text_kib
+    assert text_kib > 70_000
+    assert after - before < 0.2 * text_kib
     shutil.rmtree("cache")

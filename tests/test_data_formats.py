@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.ipc as ipc
 import pyarrow.parquet as pq
@@ -133,7 +134,6 @@ def test_compressed_files_may_be_joined_end_to_end() -> None:
 @pytest.mark.parametrize(
     ("name", "content", "expected"),
     [
-        ("bom.csv", "\ufefftext,n\na,1\n", [["a", "1"]]),
         ("windows.csv", "text,n\r\na,1\r\n\r\nb,2", [["a", "1"], ["b", "2"]]),  # and a blank line is no row
         ("UPPER.CSV", "text,n\na,1\n", [["a", "1"]]),
         ("gaps.jsonl", '\n{"n": 1}\r\n\n{"n": 2}', [[1], [2]]),
@@ -147,6 +147,13 @@ def test_compressed_files_may_be_joined_end_to_end() -> None:
 def test_habits_of_files_that_are_no_mistakes(name: str, content: str, expected: list[list[Any]]) -> None:
     Path(name).write_bytes(content.encode())
     assert rows_of(name) == expected
+
+
+@pytest.mark.parametrize(("name", "content"), [("a.csv", "text\nx\n"), ("a.jsonl", '{"text": "x"}\n')])
+def test_a_mark_of_byte_order_is_no_part_of_the_file(name: str, content: str) -> None:
+    Path(name).write_text(f"\ufeff{content}", encoding="utf-8")
+    with data_files([Path(name)])[0].open() as table:
+        assert (table.columns, list(table.read(["text"]))) == (("text",), [(1, ["x"])])
 
 
 def test_rows_of_a_csv_are_counted_without_the_header_and_blank_lines() -> None:
@@ -324,8 +331,15 @@ def test_a_damaged_binary_file_is_called_so(suffix: str, what: str, damage: Any)
         load_task(path)
 
 
-def test_bytes_that_are_no_text_in_a_binary_file_are_found() -> None:
-    bad = pa.StringArray.from_buffers(2, pa.py_buffer(b"\0\0\0\0\1\0\0\0\2\0\0\0"), pa.py_buffer(b"a\xff"))
+@pytest.mark.parametrize(
+    ("offsets", "letters"),
+    [
+        ([0, 1, 2], b"a\xff"),  # not UTF-8
+        ([0, 10**9, 2], b"ab"),  # a text that reaches into memory of others
+    ],
+)
+def test_damage_inside_a_binary_file_is_found(offsets: list[int], letters: bytes) -> None:
+    bad = pa.StringArray.from_buffers(2, pa.py_buffer(np.array(offsets, np.int32)), pa.py_buffer(letters))
     with ipc.new_file("rows.arrow", pa.schema({"text": pa.string(), "label": pa.string()})) as writer:
         writer.write_batch(pa.record_batch({"text": bad, "label": ["x", "y"]}))
     with pytest.raises(DataError, match=r"^rows.arrow row 1: expected a whole Arrow file, found a damaged one"):

@@ -11,9 +11,8 @@ from trivium.data import count_words, fingerprint64, normal, windows, words
 QUICK = settings(max_examples=100, deadline=None)
 TEXTS = st.text(max_size=200)
 # Words, stops, quotes, hyphens and line breaks in any order: what decides where a window ends.
-PROSE = st.lists(st.sampled_from(["one", "Zwei", "三", "x1", ".", "! ", '." ', "-", " ", " ", "\n", "。", ", "])).map(
-    "".join
-)
+PIECES = st.sampled_from(["one ", "Zwei ", "三", "x1 ", "four ", ". ", '." ', "-", " ", "\n", "。", ", "])
+PROSE = st.integers(0, 60).flatmap(lambda n: st.lists(PIECES, min_size=n, max_size=n)).map("".join)
 
 
 @QUICK

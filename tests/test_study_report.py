@@ -22,11 +22,14 @@ from hypothesis import strategies as st
 
 from trivium.core import Score, Task
 from trivium.errors import ArtifactError
-from trivium.kinds.metrics import CLASSIFICATION, classification_counts
+from trivium.kinds.metrics import CLASSIFICATION, accuracy, classification_counts
 from trivium.study.judging import score_line
 from trivium.study.report import write_report
 from trivium.study.report_markdown import _columns
+from trivium.study.report_run import read_run
 from trivium.study.report_text import interval, marked, points, signed, spread
+from trivium.study.report_verdict import cautions, headline
+from trivium.study.verdict import ArmResult, decide
 from trivium.training.recipes import Scratch, make_stage
 
 LABELS = ("background", "method", "result", "motivation", "extension", "future work")
@@ -112,7 +115,7 @@ def _verdict(
         about[arm] = {
             "mean": float(np.mean(scores)) if scores else None,
             "sd": float(np.std(scores, ddof=1)) if len(scores) > 1 else None,
-            "per_seed": scores or None,
+            "per_seed": scores,
             "updates": 540 if trained else 0,
             "tokens": (310_000 if arm == arms[0] else 2_140_000) if trained else 0,
             "seconds": 310.2 if trained else 0.0,
@@ -205,7 +208,7 @@ def _chosen(matched: bool, text: str) -> dict[str, Any]:
             "label": "method" if matched else None,
             "terms": ["inhibitor", "enzymes", "three", "was"] if matched else [],
         }
-        for i, document in enumerate(TEXTS)
+        for i, document in enumerate(TEXTS[:2] + TEXTS)
     ]
     counts = {"candidates": 41_230, "heldout_equal": 3, "duplicates": 120, "documents": 18_400, "words": 1_999_950}
     return {"counts": counts, "sources": {f"abstracts{text}": 12_000, "web": 6_400}, "examples": shown}
@@ -223,43 +226,49 @@ def change(folder: Path, name: str, edit: Callable[[Any], None]) -> None:
 
 
 class Page(HTMLParser):
-    """A page's elements, what each table row says, and all its text."""
+    """A page's elements, its tables by caption, and all its text."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.rows: list[list[str]] = []
-        self.words: list[str] = []
+        self.tables: list[list[list[str]]] = []
+        self._words: list[str] = []
         self._open: list[str] = []
         self.feed(path.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append((tag, dict(attrs)))
         self._open.append(tag)
+        if tag == "figcaption":
+            self.tables.append([[""]])
         if tag == "tr":
-            self.rows.append([])
+            self.tables[-1].append([])
         if tag in ("td", "th"):
-            self.rows[-1].append("")
+            self.tables[-1][-1].append("")
 
     def handle_endtag(self, tag: str) -> None:
         while self._open and self._open.pop() != tag:
             pass
 
     def handle_data(self, data: str) -> None:
-        if "style" in self._open:
-            return
-        self.words.append(data)
-        if "tr" in self._open:
-            self.rows[-1][-1] += data
+        if "style" not in self._open:
+            self._words.append(data)
+        if {"td", "th", "figcaption"} & set(self._open):
+            self.tables[-1][-1][-1] += data
 
     @property
     def text(self) -> str:
         """What a reader sees, in one line."""
-        return " ".join("".join(self.words).split())
+        return " ".join("".join(self._words).split())
 
-    def row(self, first: str) -> list[str]:
-        """The first row that begins so."""
-        return next(row for row in self.rows if row and row[0].split()[:1] == [first])
+    def table(self, caption: str) -> list[list[str]]:
+        """The table with such a caption; the caption is its first row."""
+        found = next(table for table in self.tables if caption in table[0][0])
+        return [[" ".join(cell.split()) for cell in row] for row in found]
+
+    def rows(self, caption: str) -> dict[str, list[str]]:
+        """The rows of the table with such a caption, by what stands in their first cell."""
+        return {row[0]: row[1:] for row in self.table(caption)[1:]}
 
 
 @pytest.fixture(scope="module")
@@ -273,16 +282,6 @@ def report(folder: Path) -> tuple[Page, str]:
     """Write a report; the page, and the Markdown."""
     page = write_report(folder)
     return Page(page), (folder / "report.md").read_text(encoding="utf-8")
-
-
-def headline(folder: Path) -> str:
-    """What both reports say first."""
-    page, text = report(folder)
-    said = re.search(r"\*\*(.*?)\*\*", text, re.DOTALL)
-    assert said is not None
-    line = " ".join(said[1].split())
-    assert line in page.text
-    return line
 
 
 def test_the_same_folder_gives_the_same_bytes(usual: Path, tmp_path: Path) -> None:
@@ -319,22 +318,33 @@ def test_ids_are_unique_and_what_points_to_one_finds_it(usual: Path) -> None:
 def test_numbers_are_those_of_the_verdict(usual: Path) -> None:
     verdict = json.loads((usual / "verdict.json").read_text())
     page, text = Page(usual / "report.html"), (usual / "report.md").read_text()
+    scores, answers = page.rows("each seed"), [row for row in page.table("First what was asked")[2:] if len(row) > 1]
+    roles = {"finetune": " baseline", "linear": " reference"}
     for arm, about in verdict["arms"].items():
-        row = page.row(arm)
-        assert row[1] == spread(about["mean"], about["sd"])
-        line = next(
-            line for line in text.splitlines() if re.match(rf"\| {re.escape(arm)} .*[±|]", line) and row[1] in line
-        )
-        if arm != "linear":
-            assert row[2:5] == [points(s) for s in about["per_seed"]]
-            assert [cell.strip() for cell in line.split("|")[3:6]] == row[2:5]
-    for c in verdict["comparisons"]:
-        ends = f"{signed(c['delta'])} points, from {signed(c['low'])} to {signed(c['high'])}"
-        assert f"{c['arm']} {ends}" in page.text
-        assert f"smallest detectable {points(c['smallest_detectable'])}" in page.text
-        assert re.search(
-            rf"{c['arm']} .*{re.escape(signed(c['delta']))} .*{re.escape(interval(c['low'], c['high']))}", text
-        )
+        of_seeds = list(map(points, about["per_seed"] if arm != "linear" else 3 * about["per_seed"]))
+        assert scores[arm + roles.get(arm, "")][:4] == [spread(about["mean"], about["sd"]), *of_seeds]
+        assert re.search(rf"\| {arm} .*\| +{spread(about['mean'], about['sd'])} \| +{' . +'.join(of_seeds)} \|", text)
+    for c, row in zip(verdict["comparisons"], answers, strict=True):
+        said = [signed(c["delta"]), interval(c["low"], c["high"]), points(c["smallest_detectable"])]
+        assert row[0].split()[0] == c["arm"]
+        assert row[1:4] == said
+        assert re.search(rf"{c['arm']} +\| +{re.escape(said[0])} \| +{re.escape(said[1])} .*{said[2]} \|", text)
+
+
+def test_each_question_has_its_answers(usual: Path) -> None:
+    assert [row[0] for row in Page(usual / "report.html").table("First what was asked")[2:]] == [
+        "Did it help? Against the baseline, finetune",
+        "random ▲ helped",
+        "tlm ▲ helped",
+        "tlm-whole-word ▲ helped",
+        "Did the choice matter? Against random",
+        "tlm ▲ helped",
+        "Is an encoder worth it? Against a linear model of word counts",
+        "finetune ○ no evidence",
+        "random ▲ better",
+        "tlm ▲ better",
+        "tlm-whole-word ▲ better",
+    ]
 
 
 def test_it_says_what_was_compared_and_how_to_repeat_it(usual: Path) -> None:
@@ -344,20 +354,41 @@ def test_it_says_what_was_compared_and_how_to_repeat_it(usual: Path) -> None:
         assert part in text
     assert "there was no dev split" in page.text
     assert "Task citations · macro-F1 on test (400 rows) · mini encoder from scratch · 3 seeds" in page.text
-    assert "tlm-joint (400 updates, documents 19 : task 1) → finetune (200 updates)" in page.text
-    arm = next(row for row in page.rows if row and row[0].startswith("finetune") and "the task alone" in row)
-    assert arm[2:4] == ["–", "finetune (600 updates)"]  # fine-tuning hides nothing, whatever the masker
-    assert arm[4:] == ["540 of 600", "310,000", "5 min 10 s"]
+    arms = page.rows("What each arm reads")
+    assert arms["tlm"][2] == "tlm-joint (400 updates, documents 19 : task 1) → finetune (200 updates)"
+    assert arms["finetune baseline"] == [
+        "the task alone",
+        "–",  # fine-tuning hides nothing, whatever the masker
+        "finetune (600 updates)",
+        "540 of 600",
+        "310,000",
+        "5 min 10 s",
+    ]
+    assert "random read 7 times the tokens of finetune" in page.text
 
 
 def test_choices_are_shown_once_with_their_readers_and_marked_words(usual: Path) -> None:
-    page = Page(usual / "report.html")
-    source = (usual / "report.html").read_text()
-    assert page.row("tlm;")[0] == "tlm; tlm-whole-word"
-    assert {"random, seeds 0, 2", "random, seed 1"} <= {row[0] for row in page.rows if row}
+    page, source = Page(usual / "report.html"), (usual / "report.html").read_text()
+    assert page.rows("What was chosen") == {
+        "read by": ["candidates", "equal to held-out text", "duplicates", "chosen", "words"],
+        "tlm; tlm-whole-word": ["41,230", "3", "120", "18,400", "2.0 M"],
+        "random, seeds 0, 2": ["41,230", "3", "120", "18,400", "2.0 M"],
+        "random, seed 1": ["41,230", "3", "120", "18,400", "2.0 M"],
+    }
+    assert page.text.count("2 more examples") == 2  # those of a second seed are more of the same
     assert "<mark>enzymes</mark>" in source
     assert "The <mark>enzyme</mark>" not in source  # whole words, as retrieval saw them
-    assert "Training row 17" in page.text
+    assert "Training row 17 (method) asked for it" in page.text
+
+
+def test_many_sources_end_in_a_sum(usual: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(usual, tmp_path / "run")
+    sources = {f"site {i:02}": 50 - i for i in range(30)}
+    change(folder, "artifacts/documents-bm25/examples.json", lambda chosen: chosen.update(sources=sources))
+    bars = {name: row[0] for name, row in report(folder)[0].rows("Documents by source").items()}
+    assert len(bars) == 1 + 12
+    assert bars["site 00"] == "50"
+    assert bars["19 others"] == str(sum(list(sources.values())[11:]))
 
 
 @pytest.mark.parametrize(
@@ -374,18 +405,48 @@ def test_choices_are_shown_once_with_their_readers_and_marked_words(usual: Path)
             [compared("tlm", "finetune", 0.01), compared("x", "finetune", 0.0), compared("tlm", "linear", 0.2)],
             "Against finetune: no evidence for tlm and x.",
         ),
-        ([], "There is nothing to compare: only one arm could be trained."),
+        ([], "None of the other arms could be trained, so nothing can be compared with finetune."),
     ],
 )
 def test_the_headline_is_the_verdict(usual: Path, tmp_path: Path, comparisons: Any, said: str) -> None:
     folder = shutil.copytree(usual, tmp_path / "run")
     change(folder, "verdict.json", lambda verdict: verdict.update(comparisons=comparisons))
     change(folder, "verdict.json", lambda verdict: verdict["arms"].update(x=verdict["arms"]["tlm"]))
-    assert headline(folder) == said
+    assert headline(read_run(folder).verdict) == said
 
 
-def _split(verdict: Any) -> None:
-    verdict["split"] = "dev"
+@pytest.mark.parametrize(
+    ("right", "said"),
+    [
+        (0.9, r"x helped: \+\d+\.\d points of accuracy \["),
+        (0.3, "x hurt: −"),
+        (0.6, "no evidence that x differs from base"),
+    ],
+)
+def test_a_real_verdict_is_told_as_it_was_decided(tmp_path: Path, right: float, said: str) -> None:
+    rng = np.random.default_rng(0)
+
+    def arm(name: str, right: float) -> ArmResult:
+        hits = rng.random((3, 300)) < right
+        outcomes = np.stack([classification_counts(np.zeros(300, int), (~hit).astype(int), 2) for hit in hits])
+        return ArmResult(name, outcomes, 10, 1000, 1.0, None)
+
+    arms = [arm("base", 0.6), arm("x", right)]
+    seeds, pairs = (0, 1, 2), [("x", "base")]
+    verdict = decide("s", "t", "accuracy", accuracy, "test", "base", seeds, arms, pairs, np.random.default_rng(0))
+    _write(tmp_path / "verdict.json", verdict.to_json())
+    page, text = report(tmp_path)
+    assert re.match(said, headline(verdict.to_json()))
+    assert verdict.comparisons[0].sentence in page.text
+    assert verdict.comparisons[0].sentence in " ".join(text.split())
+    assert page.rows("each seed")["x"][0] == spread(verdict.arms["x"].mean, verdict.arms["x"].sd)
+
+
+def test_both_reports_begin_with_the_headline(usual: Path) -> None:
+    said = headline(read_run(usual).verdict)
+    page, text = Page(usual / "report.html"), (usual / "report.md").read_text()
+    assert page.text.startswith(f"citations: {said} citations {said} Task citations")
+    assert " ".join(text.split()).partition("**")[2].startswith(f"{said}**")
 
 
 @pytest.mark.parametrize(
@@ -393,35 +454,43 @@ def _split(verdict: Any) -> None:
     [
         ({"seeds": [7]}, "One seed"),
         ({"linear": 0.99}, "A linear model of word counts does better than finetune, random, tlm and tlm-whole-word"),
-        ({"linear": 0.75}, "No arm is shown to do better than a linear model"),
+        ({"linear": 0.99}, "No arm is shown to do better than a linear model"),
+        ({"linear": 0.75, "half_width": 0.2}, "No arm is shown to do better than a linear model"),
         ({"failed": {"random": "the loss is no number"}}, "Not every arm could be trained: random"),
         ({"updates": {"tlm": 2400}}, "unequal budgets, from 600 updates (finetune) to 2,400 (tlm)"),
         ({"arms": ARMS | {"random": 0.74}}, "no evidence that it is better than random"),
     ],
 )
-def test_what_weakens_a_result_is_said_first(tmp_path: Path, options: Any, warning: str) -> None:
-    page, text = report(fake_run(tmp_path / "run", half_width=0.08 if "linear" in options else 0.03, **options))
-    assert page.text.index(warning) < page.text.index("How to read this")
-    assert warning in " ".join(text.split()).partition("## ")[0]
+def test_what_weakens_a_result_is_said(tmp_path: Path, options: Any, warning: str) -> None:
+    assert any(warning in line for line in cautions(read_run(fake_run(tmp_path / "run", **options))))
 
 
-def test_a_sound_result_comes_without_warnings(usual: Path) -> None:
-    assert "Before you repeat this" not in Page(usual / "report.html").text
-
-
-def test_scores_from_dev_and_an_unfinished_run_are_called_so(usual: Path, tmp_path: Path) -> None:
+def test_warnings_come_first(usual: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(usual, tmp_path / "run")
-    change(folder, "verdict.json", _split)
+    assert cautions(read_run(folder)) == []
+    change(folder, "verdict.json", lambda verdict: verdict.update(split="dev"))
     change(folder, "manifest.json", lambda manifest: manifest.update(status="running"))
-    page, _ = report(folder)
-    assert "There is no test split." in page.text
-    assert "marked 'running'" in page.text
+    page, text = report(folder)
+    assert len(cautions(read_run(folder))) == 2
+    for line in cautions(read_run(folder)):
+        assert page.text.index(line) < page.text.index("How to read this")
+        assert line in " ".join(text.partition("## ")[0].split())
+
+
+def test_a_study_of_one_arm_is_compared_with_the_linear_model(tmp_path: Path) -> None:
+    alone = read_run(fake_run(tmp_path / "alone", arms={"finetune": 0.6}, linear=None))
+    assert headline(alone.verdict) == "There is nothing to compare: the study has one arm."
+    with_linear = read_run(fake_run(tmp_path / "linear", arms={"finetune": 0.9}))
+    assert headline(with_linear.verdict) == with_linear.verdict["comparisons"][0]["sentence"]
 
 
 def test_a_failed_baseline_is_the_headline(tmp_path: Path) -> None:
     folder = fake_run(tmp_path / "run", failed={"finetune": "the loss is no number any more"})
-    assert headline(folder) == "The baseline, finetune, could not be trained, so nothing can be compared with it."
-    assert "failed: the loss is no number any more" in Page(folder / "report.html").row("finetune")
+    page, text = report(folder)
+    said = "The baseline, finetune, could not be trained, so nothing can be compared with it."
+    assert headline(read_run(folder).verdict) == said
+    assert page.rows("each seed")["finetune baseline"] == ["failed: the loss is no number any more"]
+    assert "- finetune failed: the loss is no number any more" in text
 
 
 def test_text_stays_text(tmp_path: Path, usual: Path) -> None:
@@ -431,7 +500,6 @@ def test_text_stays_text(tmp_path: Path, usual: Path) -> None:
         arms={"finetune": 0.5, HOSTILE: 0.7},
         labels=["a", HOSTILE],
         text=HOSTILE,
-        failed={},
     )
     page, text = report(folder)
     assert {tag for tag, _ in page.elements} <= {tag for tag, _ in Page(usual / "report.html").elements}
@@ -454,8 +522,9 @@ def test_many_labels_seeds_and_long_names_fit(tmp_path: Path) -> None:
     folder = fake_run(tmp_path / "run", arms=long, seeds=range(20), labels=labels)
     page, text = report(folder)
     assert "10 labels with fewer rows left out" in page.text
-    assert sum(row[0].startswith("label ") for row in page.rows if row) == 30 + 2 * 15
-    assert len(page.row("finetune")) == 2 + 20 + 1
+    assert len(page.rows("F1 of each label")) == 1 + 30
+    assert len(page.rows("A line is a true label")) == 1 + 15
+    assert len(page.rows("each seed")["finetune baseline"]) == 1 + 20 + 1
     assert max(map(_columns, text.splitlines())) <= 120
     assert "12 more seeds stand in report.html" in text
 
@@ -497,8 +566,9 @@ def test_damaged_lines_are_counted_and_numbers_that_are_none_are_dashes(usual: P
     assert "events.jsonl: 1 line could not be read" in page.text
     assert "manifest.json holds no JSON object" in page.text
     assert "config.yaml could not be read" in page.text
-    assert page.row("tlm")[1] == "–"
-    assert page.row("tlm")[3] == "–"
+    assert page.rows("each seed")["tlm"][0] == "–"
+    assert page.rows("each seed")["tlm"][2] == "–"
+    assert page.rows("First what was asked")["random ▲ helped"][1:] == ["–", "–", "–"]
     assert not re.search(r"\b(nan|inf|None)\b", page.text + text)
 
 
@@ -514,3 +584,29 @@ def test_a_folder_without_a_verdict_is_refused(tmp_path: Path) -> None:
 def test_writing_a_report_needs_no_torch() -> None:
     code = "import sys, trivium.study.report; sys.exit('torch' in sys.modules or 'matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(BROWSER is None, reason="there is no Chromium here")
+def test_in_a_browser_it_fits_a_phone_and_asks_nobody_for_anything(usual: Path, tmp_path: Path) -> None:
+    assert BROWSER is not None
+    long = {"finetune": 0.6, "a-name-" * 20: 0.7, "w" * 60: 0.7}
+    pages = [usual / "report.html"]
+    pages.append(write_report(fake_run(tmp_path / "long", arms=long, labels=["x" * 50, "y" * 90, "z z " * 20])))
+    pages.append(write_report(fake_run(tmp_path / "hostile", arms={"finetune": 0.5, HOSTILE: 0.7}, text=HOSTILE)))
+    frames = "".join(f'<iframe src="{page.as_uri()}" width="390" height="800"></iframe>' for page in pages)
+    pages_in = "[...document.querySelectorAll('iframe')].map(frame => frame.contentDocument)"
+    measure = f"{pages_in}.map(page => [page.documentElement.scrollWidth, page.scripts.length])"
+    outer = tmp_path / "outer.html"
+    outer.write_text(f"{frames}<p id=p></p><script>onload = () => p.textContent = JSON.stringify({measure})</script>")
+    log, profile = tmp_path / "net.json", tmp_path / "profile"
+    flags = ["--headless=new", "--no-sandbox", "--hide-scrollbars", "--allow-file-access-from-files", "--dump-dom"]
+    flags += [f"--user-data-dir={profile}", f"--log-net-log={log}", "--disable-background-networking"]
+    done = subprocess.run([BROWSER, *flags, outer.as_uri()], capture_output=True, text=True, timeout=100, check=True)
+    measured = json.loads(done.stdout.partition('<p id="p">')[2].partition("</p>")[0])
+    assert measured == [[390, 0]] * 3
+    assert outer.name in log.read_text()  # the log does hold what was asked for
+    assert "x.example" not in log.read_text()

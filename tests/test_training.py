@@ -218,6 +218,14 @@ def test_it_learns_what_words_give_away(fresh: Fresh, task: Task, documents: Enc
     assert evaluate(encoder, task).value > 0.8
 
 
+def test_every_weight_learns(spec: Scratch, fresh: Fresh, task: Task, documents: Encoded) -> None:
+    encoder = fresh(spec)
+    before = weights_of(encoder)
+    run(encoder, replace(JOINT, lr=1e-2), task, documents)
+    still = {name for name, value in before.items() if torch.equal(value, weights_of(encoder)[name])}
+    assert not {name for name in still if "pooler" not in name}
+
+
 def test_freezing_and_layer_decay(fresh: Fresh, task: Task, documents: Encoded) -> None:
     encoder = fresh(Scratch("tiny", vocabulary=512))
     before = weights_of(encoder)

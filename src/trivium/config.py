@@ -7,6 +7,7 @@ room; ``build`` makes one from a mapping with the same care. An unknown key is a
 import dataclasses
 import difflib
 import importlib
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -161,10 +162,12 @@ def build(cls: type[T], options: Mapping[str, Any], where: str) -> T:
     Raises:
         ConfigError: a key is unknown, missing, or of the wrong type.
     """
-    known = [field.name for field in dataclasses.fields(cls)] if dataclasses.is_dataclass(cls) else []
+    if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
+        raise ConfigError(f"{where}: expected a dataclass, whose fields are its keys; found {cls!r}.")
+    known = [field.name for field in dataclasses.fields(cls)]
     for key in options:
         if key not in known:
-            raise ConfigError(f"{where}: unknown key '{key}'{_suggest(key, known)}.")
+            raise ConfigError(f"{where}: unknown key '{key}'{_suggest(key, known)}")
     try:
         return TypeAdapter(cls).validate_python(dict(options))
     except ValidationError as error:
@@ -186,8 +189,8 @@ def choose(kinds: Mapping[str, type[T]], options: Mapping[str, Any], where: str)
     if kind in kinds:
         return build(kinds[kind], rest, where)
     module, colon, name = kind.partition(":")
-    if not colon:
-        raise ConfigError(f"{where}: unknown kind '{kind}'{_suggest(kind, list(kinds))}. Your own is \"module:Class\".")
+    if not colon or not module or module.startswith("."):
+        raise ConfigError(f"{where}: unknown kind '{kind}'{_suggest(kind, list(kinds))} Your own is \"module:Class\".")
     try:
         cls: type[T] = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
@@ -214,9 +217,7 @@ def _override(raw: dict[str, Any], override: str) -> None:
 
 
 def _down(place: Any, key: str, path: str) -> Any:
-    if isinstance(place, list):
-        return place[_index(place, key, path)]
-    below = place.setdefault(key, {})
+    below = place[_index(place, key, path)] if isinstance(place, list) else place.setdefault(key, {})
     if not isinstance(below, dict | list):
         raise ConfigError(f"'{path}': holds a plain value ({below!r}) in the study file and nothing below it.")
     return below
@@ -230,26 +231,32 @@ def _index(place: list[Any], key: str, path: str) -> int:
 
 def _suggest(key: str, known: Sequence[str]) -> str:
     close = difflib.get_close_matches(key, known, 1)
-    return f"; did you mean '{close[0]}'?" if close else f"; known are {', '.join(known)}"
+    return f"; did you mean '{close[0]}'?" if close else f"; known are {', '.join(known) or 'none'}."
 
 
 def _explain(error: ValidationError, model: type[BaseModel] | None, where: str) -> str:
-    lines = []
+    """One line for each place that is wrong."""
+    told: dict[tuple[str, ...], list[str]] = {}
     for problem in error.errors():
-        place = ".".join(str(part) for part in problem["loc"] if not _is_branch(part))
+        place = tuple(str(part) for part in problem["loc"] if not _is_branch(part))
         if problem["type"] == "extra_forbidden":
-            key = str(problem["loc"][-1])
-            lines.append(f"{where}, {place}: unknown key{_suggest(key, _keys(model, problem['loc'][:-1]))}")
+            text = f"unknown key{_suggest(str(problem['loc'][-1]), _keys(model, problem['loc'][:-1]))}"
         elif problem["type"] in ("missing", "missing_argument"):
-            lines.append(f"{where}, {place}: this key is missing")
+            text = "this key is missing"
         else:
-            lines.append(f"{where}, {place}: {problem['msg']}, found {problem['input']!r}")
-    return "\n".join(dict.fromkeys(lines))
+            expected = re.sub("a valid dictionary( or instance of .*)?", "a mapping", problem["msg"])
+            text = f"{expected.replace('Input should be', 'expected')}, found {problem['input']!r}"
+        told.setdefault(place, []).append(text)
+    # of a union, each branch complains; those that got further down are the ones that were meant
+    meant = [place for place in told if not any(other != place == other[: len(place)] for other in told)]
+    return "\n".join(
+        f"{', '.join(filter(None, [where, '.'.join(place)]))}: {'; or '.join(told[place])}" for place in meant
+    )
 
 
 def _is_branch(part: Any) -> bool:
     """Pydantic puts the branch of a union into the place; a reader of YAML knows no branches."""
-    return isinstance(part, str) and (part in {"str", "int", "CorpusConfig"} or "[" in part)
+    return isinstance(part, str) and (part in {"str", "int", "constrained-int", "CorpusConfig"} or "[" in part)
 
 
 def _keys(model: type[BaseModel] | None, place: Sequence[Any]) -> list[str]:

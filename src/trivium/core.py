@@ -4,7 +4,8 @@ Frozen, small, and free of torch, so that every room can speak of them. What is 
 """
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -112,7 +113,8 @@ class Corpus:
 
     def texts(self, ids: Sequence[int] | Ints) -> list[str]:
         """The documents with these ids, in this order."""
-        return list(self.table["text"].take(pa.array(ids, pa.int64())).to_pylist())
+        column = self.table["text"]  # one by one: `take` would first copy the whole column into memory
+        return [column[int(i)].as_py() for i in ids]
 
     def sources(self, ids: Sequence[int] | Ints) -> list[str]:
         """Where these documents came from, in this order."""
@@ -182,7 +184,7 @@ class Selection:
             }
         )
         pq.write_table(table, folder / "selection.parquet")
-        (folder / "selection.json").write_text(json.dumps(self.how, indent=2, ensure_ascii=False))
+        (folder / "selection.json").write_text(json.dumps(self.how, indent=2, ensure_ascii=False), encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path, corpus: "Corpus | None" = None) -> Self:
@@ -197,7 +199,7 @@ class Selection:
         """
         try:
             table = pq.read_table(folder / "selection.parquet")
-            how = json.loads((folder / "selection.json").read_text())
+            how = json.loads((folder / "selection.json").read_text(encoding="utf-8"))
             return cls(
                 table["id"].to_numpy(),
                 table["score"].to_numpy(),
@@ -275,6 +277,20 @@ class Stage:
         unknown = set(self.mix) - {"task", "documents"}
         if unknown:
             raise ConfigError(f"stage '{self.name}': unknown stream {sorted(unknown)}; known are task and documents.")
+        for expected, (keys, holds) in _LIMITS.items():
+            for key in keys:
+                value = getattr(self, key)
+                if value is not None and not holds(value):
+                    raise ConfigError(f"stage '{self.name}', {key}: expected {expected}, found {value}.")
+
+
+_LIMITS: Mapping[str, tuple[tuple[str, ...], Callable[[float], bool]]] = {
+    "at least 1": (("updates", "batch_rows", "batch_tokens", "evaluate_every", "patience"), lambda n: n >= 1),
+    "at least 8 tokens": (("max_length",), lambda n: n >= 8),  # two texts, three special tokens, and something to read
+    "a number above 0": (("epochs", "lr", "clip", "layer_decay"), lambda x: 0 < x < math.inf),
+    "a number from 0": (("mlm_weight", "weight_decay", "freeze"), lambda x: 0 <= x < math.inf),
+    "a share from 0 to 1": (("warmup", "dropout"), lambda x: 0 <= x <= 1),
+}
 
 
 @dataclass(frozen=True)

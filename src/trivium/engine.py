@@ -1,8 +1,8 @@
 """map(function, items): here, or in worker processes.
 
 A worker is ``python -m trivium.engine``: it is sent the name of a function and JSON items, and sends back messages and
-results as lines of JSON. So a caller's script needs no ``if __name__ == "__main__"`` guard, nothing is pickled, and
-the same function runs unchanged on another machine.
+results as lines of JSON; it looks for modules where its caller does. So a caller's script needs no
+``if __name__ == "__main__"`` guard, nothing is pickled, and the same function runs unchanged on another machine.
 """
 
 import importlib
@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from queue import Queue
 from typing import IO
@@ -45,7 +46,8 @@ def run_all(
         In the order of the items: what the function returned, or the TriviumError that it raised.
 
     Raises:
-        RuntimeError: a worker died, or the function raised something that is not a TriviumError.
+        RuntimeError: a worker died, or the function raised there something that is not a TriviumError. In this process
+            such an exception is raised as it is.
     """
     if workers == 1 or len(items) < 2:
         return [_here(function, i, item, receive) for i, item in enumerate(items)]
@@ -103,13 +105,16 @@ class _Worker:
     def give(self, function: str, numbered: tuple[int, JSON]) -> None:
         assert self.process.stdin is not None
         self.index, item = numbered
-        self.process.stdin.write(json.dumps({"function": function, "item": item}) + "\n")
-        self.process.stdin.flush()
+        asked = json.dumps({"function": function, "item": item, "path": [*map(str, sys.path)]})
+        with suppress(BrokenPipeError):  # it died: whoever listens to it says how
+            self.process.stdin.write(asked + "\n")
+            self.process.stdin.flush()
 
     def _listen(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            self.inbox.put((self.number, self.index, json.loads(line)))
+            if line.endswith("\n"):  # it may be killed in the middle of one
+                self.inbox.put((self.number, self.index, json.loads(line)))
         status = self.process.wait()
         self.inbox.put((self.number, self.index, {"crash": f"the process ended with status {status}"}))
 
@@ -117,10 +122,17 @@ class _Worker:
         """Closing its standard input ends a worker, whatever it is doing."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self.process.stdin.close()
+        with suppress(BrokenPipeError):
+            self.process.stdin.close()
         self.process.wait()
         self.thread.join()
         self.process.stdout.close()
+
+
+def _tell(error: TriviumError) -> JSON:
+    """An error as JSON. A class that is not ours goes by the nearest of ours that it is."""
+    kind = next(cls.__name__ for cls in type(error).__mro__ if getattr(errors, cls.__name__, None) is cls)
+    return {"kind": kind, "text": str(error)}
 
 
 def _error(told: JSON) -> TriviumError:
@@ -136,11 +148,15 @@ def _find(function: str) -> Callable[[JSON, Send], JSON]:
 
 def _serve() -> None:
     """A worker's life: a thread reads items until its standard input closes, which ends the process at once."""
-    answers, sys.stdout = sys.stdout, sys.stderr  # what libraries print must not mix with answers
+    questions, answers = os.fdopen(os.dup(0), encoding="utf-8"), os.fdopen(os.dup(1), "w", encoding="utf-8")
+    with Path(os.devnull).open() as nothing:
+        os.dup2(nothing.fileno(), 0)  # a program that is started here must not read the questions,
+    os.dup2(2, 1)  # and what it or a library prints must not mix with the answers
+    sys.stdout = sys.stderr
     items: Queue[str] = Queue()
 
     def read() -> None:
-        for line in sys.stdin:
+        for line in questions:
             items.put(line)
         os._exit(0)
 
@@ -152,10 +168,11 @@ def _serve() -> None:
 
     while True:
         asked = json.loads(items.get())
+        sys.path[:] = asked["path"]
         try:
             say({"result": _find(asked["function"])(asked["item"], lambda message: say({"message": message}))})
         except TriviumError as error:
-            say({"error": {"kind": type(error).__name__, "text": str(error)}})
+            say({"error": _tell(error)})
         except Exception:
             import traceback
 

@@ -7,8 +7,8 @@ overwrites it. ``done.json`` is written last, so a folder that has it is whole.
 import json
 import os
 import shutil
-import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,28 +26,28 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
 
     A crash leaves only ``.tmp-*``, which the next run sweeps.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".tmp-{folder.name}-", dir=folder.parent))  # same disk: rename is atomic
+    scratch, old = _beside(folder), _beside(folder)
+    scratch.mkdir(parents=True)
     try:
         yield scratch
-        if folder.exists():  # a damaged one, or an older checkpoint
-            shutil.rmtree(folder)
+        if folder.exists():  # a damaged one, or an older checkpoint: out of the way whole, never half deleted
+            folder.rename(old)
         scratch.rename(folder)
     except BaseException:  # Ctrl-C too; re-raised, so nothing is hidden
         shutil.rmtree(scratch, ignore_errors=True)
         raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def atomic_write(path: Path, text: str) -> None:
     """Write a whole file or leave the old one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, scratch = tempfile.mkstemp(prefix=f".tmp-{path.name}-", dir=path.parent)
+    scratch = _beside(path)
+    scratch.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(scratch).replace(path)
+        scratch.write_text(text, encoding="utf-8")
+        scratch.replace(path)
     except BaseException:
-        Path(scratch).unlink(missing_ok=True)
+        scratch.unlink(missing_ok=True)
         raise
 
 
@@ -99,7 +99,7 @@ class Store:
                     str(f.relative_to(scratch)): f.stat().st_size for f in sorted(scratch.rglob("*")) if f.is_file()
                 }
                 done = {"kind": kind, "key": key, "seconds": seconds, "inputs": inputs, "files": files}
-                (scratch / "done.json").write_text(json.dumps(done, indent=1, ensure_ascii=False))
+                (scratch / "done.json").write_text(json.dumps(done, indent=1))
             return Artifact(folder, key, seconds, reused=False)
 
     def partial(self, kind: str, inputs: JSON) -> Path:
@@ -134,6 +134,14 @@ class Store:
         finally:
             holder.unlink(missing_ok=True)
             lock.release()
+
+
+def _beside(path: Path) -> Path:
+    """A new name next to a path, on the same disk, so that a rename is atomic.
+
+    Not from ``tempfile``, which makes what it makes unreadable to anybody else: a run folder is for colleagues too.
+    """
+    return path.with_name(f".tmp-{path.name}-{uuid.uuid4().hex[:12]}")
 
 
 def _done(folder: Path) -> JSON | None:

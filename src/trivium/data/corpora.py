@@ -140,8 +140,6 @@ def _open(folder: Path) -> tuple[pa.Table, list[str]] | None:
     """The documents and their notes, if they are there and whole."""
     try:
         done = json.loads((folder / "done.json").read_text(encoding="utf-8"))
-        if (folder / _DOCUMENTS).stat().st_size != done["bytes"]:
-            return None
         table = ipc.open_file(pa.memory_map(str(folder / _DOCUMENTS))).read_all()
         whole = table.schema == _SCHEMA and table.num_rows == done["documents"]
         return (table, list(map(str, done["notes"]))) if whole else None
@@ -161,9 +159,8 @@ def _make(
         for scratch in folder.parent.glob(f".tmp-{folder.name}-*"):  # a crash left it
             shutil.rmtree(scratch)
         with atomic_folder(folder) as scratch:
-            path = scratch / _DOCUMENTS
-            tally = _write(path, sources, columns, window, progress)
-            done = {"documents": tally.documents, "bytes": path.stat().st_size, "notes": tally.notes(window)}
+            tally = _write(scratch / _DOCUMENTS, sources, columns, window, progress)
+            done = {"documents": tally.documents, "notes": tally.notes(window)}
             (scratch / "done.json").write_text(json.dumps(done, indent=1, ensure_ascii=False), encoding="utf-8")
 
 

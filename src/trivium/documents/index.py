@@ -132,7 +132,8 @@ class Index:
     def _weight(self, word: str, document: int) -> float:
         number = self.vocabulary[word]
         first, last = self.starts[number], self.starts[number + 1]
-        return float(self.weights[first + np.searchsorted(self.documents[first:last], document)])
+        wanted = np.int32(document)  # of the postings' type, or all of them would be converted for every look
+        return float(self.weights[first + self.documents[first:last].searchsorted(wanted)])
 
     def _search(self, queries: Sequence[str], k: int) -> Hits:
         from trivium.documents import kernels

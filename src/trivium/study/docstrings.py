@@ -104,6 +104,7 @@ class _Module(NamedTuple):
 
 class _Docstring(NamedTuple):
     text: str
+    summary: str | None
     source: str
     module: str
 
@@ -159,8 +160,8 @@ def write_docstrings(
         ["trivium", *LIBRARIES.values()], [str(p) for p in (sys.path if packages is None else packages)]
     )
     modules = [*_installed_modules(installed), *_standard_modules(stdlib or Path(sysconfig.get_path("stdlib")))]
-    found, broken = _read(modules, _part(progress, 0.0, 0.7))
-    rows = _rows(found, _part(progress, 0.7, 0.8))
+    found, broken = _read(modules, _part(progress, 0.0, 0.8))
+    rows = _rows(found)
     families = _families(rows)
     splits = _draw(_distinct(rows), families, per_label, seed)
     documents, aside = _documents(found, splits, families, _part(progress, 0.8, 1.0))
@@ -273,7 +274,8 @@ def _read(modules: Sequence[_Module], watch: Progress) -> tuple[list[_Docstring]
         except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):  # the last two: nested too deep
             broken.append(module.name)
             continue
-        found += [_Docstring(text, module.source, module.name) for text in texts if not _NO_TEXT.search(text)]
+        texts = [text for text in texts if not _NO_TEXT.search(text)]
+        found += [_Docstring(text, summary(text), module.source, module.name) for text in texts]
     return found, tuple(broken)
 
 
@@ -301,22 +303,20 @@ def docstrings(source: bytes) -> list[str]:
 # -- which of them are rows -------------------------------------------------------------------------------------------
 
 
-def _runs(text: str) -> frozenset[Run]:
+def _runs(text: str) -> Iterator[Run]:
     """All runs of ``_RUN`` words."""
     found = words(text)
-    return frozenset(zip(*(found[i:] for i in range(_RUN)), strict=False))
+    return zip(*(found[i:] for i in range(_RUN)), strict=False)
 
 
-def _rows(found: Sequence[_Docstring], watch: Progress) -> list[_Row]:
+def _rows(found: Sequence[_Docstring]) -> list[_Row]:
     """The docstrings of the libraries that begin with prose."""
     rows = []
-    for done, docstring in enumerate(found):
-        if done % 1000 == 0:
-            watch(done, len(found))
-        if docstring.source in LABELS and not _FOREIGN.intersection(docstring.module.split(".")):
-            text = summary(docstring.text)
-            if text and (runs := _runs(text)):
-                rows.append(_Row(text, docstring.source, docstring.module, runs))
+    for docstring in found:
+        if docstring.summary and docstring.source in LABELS and not _FOREIGN.intersection(docstring.module.split(".")):
+            runs = frozenset(_runs(docstring.summary))
+            if runs:
+                rows.append(_Row(docstring.summary, docstring.source, docstring.module, runs))
     return rows
 
 
@@ -355,18 +355,20 @@ def _draw(rows: Sequence[_Row], families: Mapping[str, str], per_label: Mapping[
     members: dict[str, dict[str, list[_Row]]] = {label: defaultdict(list) for label in LABELS}
     for row in rows:
         members[row.label][families[row.module]].append(row)
+    totals = {label: sum(map(len, of.values())) for label, of in members.items()}
+    large = {family for label, of in members.items() for family in of if len(of[family]) > _LARGE * totals[label]}
     taken: dict[str, Split] = {}
     splits: dict[Split, list[_Row]] = {}
     for split, wanted in per_label.items():
         drawn: dict[str, list[_Row]] = {label: [] for label in LABELS}
         for label, of in members.items():
             rng = seeds.numpy_rng(seed, "docstrings", split, label)
-            large = _LARGE * sum(map(len, of.values())) if split != "train" else len(rows)
-            for i in rng.permutation(len(of)):
-                family, its = list(of.items())[i]
-                if len(drawn[label]) < wanted and len(its) <= large and taken.get(family, split) == split:
+            for family in rng.permutation(sorted(of)).tolist():
+                free = taken.get(family, split) == split and (split == "train" or family not in large)
+                if free and len(drawn[label]) < wanted:
                     taken[family] = split
-                    drawn[label] += [its[j] for j in rng.permutation(len(its))[:_FROM_FAMILY]]
+                    order = rng.permutation(len(of[family]))
+                    drawn[label] += [of[family][i] for i in order[:_FROM_FAMILY]]
             if len(drawn[label]) < wanted:
                 raise _too_few(label, split, wanted, len(drawn[label]))
         splits[split] = [row for turn in zip(*(some[:wanted] for some in drawn.values()), strict=True) for row in turn]
@@ -402,7 +404,7 @@ def _documents(
             return f"fewer than {_RUN} words"
         if text in seen:
             return "same as another"
-        if not (runs.isdisjoint(_runs(plain(text))) and runs.isdisjoint(_runs(summary(text) or ""))):
+        if not (runs.isdisjoint(_runs(plain(text))) and runs.isdisjoint(_runs(docstring.summary or ""))):
             return "row or near-copy of one"
         return None
 

@@ -15,8 +15,8 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from trivium.study.report_run import Curve, Curves
-from trivium.study.report_tables import Comparison
 from trivium.study.report_text import short
+from trivium.study.report_verdict import Comparison
 
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 MARKERS = "osv^DPX"
@@ -72,7 +72,7 @@ def dots(
 ) -> Markup:
     """Each seed's score a dot, each arm's mean a bar, the reference's mean a dashed line through all rows."""
     with _settings():
-        figure, axes = _rows(list(values))
+        figure, axes = _rows([short(arm, 24) for arm in values])
         for row, (arm, scores) in enumerate(values.items()):
             style, mean = styles[arm], sum(scores) / len(scores)
             step = 0.36 / max(len(scores) - 1, 1)  # equal scores of several seeds stay apart
@@ -95,9 +95,10 @@ def curves(lines: Curves, styles: Mapping[str, Style], ylabel: str, name: str, a
         axes = figure.subplots()
         for arm, seeds in lines.items():
             style = styles[arm]
+            alpha = max(0.3, min(0.85, 3 / len(seeds)))  # many seeds are a band, not a tangle
             for curve in seeds.values():
                 x, y = zip(*thin(curve), strict=True)
-                axes.plot(x, y, color=style.color, linewidth=1.2, alpha=0.85)
+                axes.plot(x, y, color=style.color, linewidth=1.2, alpha=alpha)
                 axes.plot(x[-1], y[-1], style.marker, color=style.color, markersize=6)
         axes.grid(visible=True)
         axes.set_xlabel("updates")
@@ -165,7 +166,7 @@ def _rows(names: Sequence[str]) -> tuple[Any, Any]:
 
     figure = Figure(figsize=(WIDTH, 0.75 + 0.42 * len(names)), layout="constrained")
     axes = figure.subplots()
-    axes.set_yticks(range(len(names)), [short(name, 36) for name in names])
+    axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
@@ -180,7 +181,7 @@ def _svg(figure: Any, name: str, alt: str) -> Markup:
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :].strip()
-    text = re.sub(r'<metadata>.*?</metadata>|<style .*?</style>| xmlns(:xlink)?="[^"]*"', "", text, flags=re.DOTALL)
+    text = re.sub(r"<metadata>.*?</metadata>|<style .*?</style>", "", text, flags=re.DOTALL)
     text = re.sub(r"<[^>]*>", lambda tag: _for_page(tag[0], name), text)  # names are escaped: they hold no tag
     text = re.sub(r"\s*\n\s*", "\n", text)
     label = f'role="img" aria-label="{escape(alt)}"' if alt else 'aria-hidden="true"'
@@ -190,5 +191,5 @@ def _svg(figure: Any, name: str, alt: str) -> Markup:
 def _for_page(tag: str, name: str) -> str:
     for color, css in CSS.items():
         tag = tag.replace(color, css)
-    tag = tag.replace("xlink:href", "href")
+    tag = re.sub(r' xmlns(:xlink)?="[^"]*"', "", tag).replace("xlink:href", "href")  # HTML knows them
     return re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", tag)

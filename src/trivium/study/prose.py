@@ -12,15 +12,15 @@ NAMES = ("numpy", "scipy", "sklearn", "scikit", "pandas", "matplotlib", "pyplot"
          "torch", "transformers", "python", "huggingface", "mpl_")  # fmt: skip
 ALIASES = frozenset(["np", "pd", "plt", "nx", "sp", "mpl", "hf", "HF"])  # NP is a class of problems
 _NAMED = re.compile("|".join(NAMES), re.IGNORECASE)
-_TWO_WORDS = re.compile(r"scikit[- ]learn|hugging[- ]?face|🤗", re.IGNORECASE)
-_AGAIN = re.compile(r"\blibrary(?:\s+library)+\b")
+_HUGGING = re.compile(r"[Hh]ugging[ -][Ff]ace|🤗")
 
 _ROLE = re.compile(r":[\w:+.-]+:`([^`]*)`")
-_LINK = re.compile(r"`([^`<]+?)\s*<[^`>]*>`_{0,2}|\[([^\]]+)\]\([^)\s]*\)")
-_TICKS = re.compile(r"\[?(?<!`)(`{1,2})(?!`)([^`\n]+)\1(?!`)_{0,2}\]?")
-_EMPHASIS = re.compile(r"(?<![\w*])\*{1,2}([^*\s](?:[^*\n]*[^*\s])?)\*{1,2}(?![\w*])")
+_LINK = re.compile(r"`([^`<]+)<[^`>]*>`_{0,2}|\[([^\]]+)\]\([^)\s]*\)")
+_TICKS = re.compile(r"`(?<!``)(`?)(?![`\s])([^`\n]*[^`\s])`\1(?!`)_{0,2}")
+_BRACKETS = re.compile(r"\[(`[^`\n]+`)\]")  # how Hugging Face refers to code
+_EMPHASIS = re.compile(r"\*(?<![\w*]\*)\*?([^*\s](?:[^*\n]*[^*\s])?)\*{1,2}(?![\w*])")
+_NOISE = re.compile(r"\[[^\]\s]{1,12}\]_|(?:https?|ftp)://[^\s>)]+|</?[A-Za-z][^<>]*>")
 _BETWEEN = re.compile(r"(\W+)")
-_NOISE = re.compile(r"\s*\[[^\]\s]{1,12}\]_|(?:https?|ftp)://[^\s>)]+|</?[A-Za-z][^<>]*>")
 
 _RULE = re.compile(r"\s*([=\-~*^#+\"'])\1{2,}\s*$")
 _ITEM = re.compile(r"([-*+•]|#\.|\(?\w{1,2}[.)])\s")
@@ -34,7 +34,7 @@ _STOP = re.compile(
     rf"(?:{_SECTIONS})\s*(?::|$)|>>>|[:@]\w|```|\$ |\w[\w., *]*\s:\s|[`*]*\w+[`*]*\s*\(.*\)\s*:|[`*]*\w+[`*]*:\s",
     re.IGNORECASE,
 )
-_SENTENCE = re.compile(r"(?<=[.!?:])(?<!\be\.g\.)(?<!\bi\.e\.)\s+(?=[^a-z\s])")
+_SENTENCE = re.compile(r"(?<=[.!?:])(?<!\be\.g\.)(?<!\bi\.e\.)(?<!\ba\.k\.a\.)\s+(?=[^a-z\s])")
 _DANGLING = re.compile(  # what it goes on with was a list, a formula or a link
     r"\b(a|an|and|are|as|at|be|by|for|from|has|in|is|of|on|or|see|that|the|to|via|where|with)\W*$", re.IGNORECASE
 )
@@ -42,8 +42,7 @@ _LEGAL = re.compile(r"copyright|licen[sc]e|all rights reserved|warranty|permissi
 _HOLE = re.compile(r"%\(|%s|\{\w*\}|@\w+@")  # to be filled in by the library when it is imported
 _WORD = re.compile(r"[A-Za-z]{2,}")
 _GLUE = frozenset(
-    ["a", "an", "and", "are", "as", "be", "by", "can", "for", "from", "if", "in", "is", "it", "not", "of", "on", "or"]
-    + ["that", "the", "this", "to", "with"]
+    ["a", "an", "and", "are", "as", "be", "by", "can", "for", "from", "if", "in", "is", "it", "of", "the", "to"]
 )
 
 
@@ -84,11 +83,14 @@ def plain(text: str) -> str:
     'See library.nn.Linear, library.dot and library, which is NP-hard.'
     """
     text = _ROLE.sub(lambda role: _shown(role[1]), text)
-    text = _LINK.sub(lambda link: link[1] or link[2], text)
-    text = _TICKS.sub(lambda code: _shown(code[2]), text)
-    text = _NOISE.sub("", _EMPHASIS.sub(r"\1", text)).replace("`", "")
-    text = "".join(map(_SCRUBBED.__getitem__, _BETWEEN.split(_TWO_WORDS.sub("library", text))))
-    return _AGAIN.sub("library", " ".join(text.split()))
+    text = _LINK.sub(lambda link: (link[1] or link[2]).strip(), _BRACKETS.sub(r"\1", text))
+    text = _TICKS.sub(lambda code: _shown(code[2]), text).replace("`", "")
+    text = _HUGGING.sub("library", _NOISE.sub("", _EMPHASIS.sub(r"\1", text)))
+    text = " ".join("".join(map(_SCRUBBED.__getitem__, _BETWEEN.split(text))).split())
+    text = text.replace(" .", ".").replace(" ,", ",").replace("library-learn", "library")
+    while "library library" in text:
+        text = text.replace("library library", "library")
+    return text
 
 
 class _Scrubbed(dict[str, str]):

@@ -12,11 +12,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from trivium.store import atomic_write
-from trivium.study import figures, report_markdown, report_tables, report_text
+from trivium.study import figures, report_markdown, report_tables, report_text, report_verdict
 from trivium.study.figures import Style
 from trivium.study.report_run import Curves, Run, read_run
-from trivium.study.report_tables import LINEAR
 from trivium.study.report_text import metric_name, number
+from trivium.study.report_verdict import LINEAR
 
 FILTERS = {
     "clip": report_text.clip,
@@ -66,10 +66,10 @@ def _html(run: Run) -> str:
         run=run,
         verdict=run.verdict,
         manifest=run.manifest,
-        title=report_tables.title_of(run),
-        headline=report_tables.headline(run),
-        cautions=report_tables.cautions(run),
-        groups=report_tables.groups(run),
+        title=report_verdict.title_of(run),
+        headline=report_verdict.headline(run.verdict),
+        cautions=report_verdict.cautions(run),
+        groups=report_verdict.groups(run),
         arms=report_tables.arm_rows(run),
         other_metrics=report_tables.other_metrics(run),
         cost_notes=report_tables.cost_notes(run),
@@ -102,10 +102,10 @@ def _figures(run: Run) -> dict[str, Any]:
 
 
 def _forest(run: Run, styles: Mapping[str, Style], metric: str) -> Markup | None:
-    rows = [c for group in report_tables.groups(run) for c in group.comparisons]
+    rows = [c for group in report_verdict.groups(run) for c in group.comparisons]
     known = [c for c in rows if c.delta is not None and c.low is not None and c.high is not None]
     alt = f"Differences in {metric} with their intervals; the numbers stand in the table above."
-    return figures.forest(known, styles, f"points of {metric}: to the right is better", alt) if known else None
+    return figures.forest(known, styles, "difference in points", alt) if known else None
 
 
 def _dots(run: Run, styles: Mapping[str, Style], metric: str) -> Markup | None:

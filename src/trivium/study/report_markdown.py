@@ -6,20 +6,9 @@ import unicodedata
 from collections.abc import Sequence
 
 from trivium.study.report_run import Run
-from trivium.study.report_tables import (
-    ArmRow,
-    Choice,
-    Comparison,
-    arm_rows,
-    cautions,
-    choices,
-    cost_notes,
-    groups,
-    headline,
-    origin_of,
-    title_of,
-)
-from trivium.study.report_text import NOTHING, clip, count, interval, metric_name, points, probability, signed
+from trivium.study.report_tables import ArmRow, Choice, arm_rows, choices, cost_notes, origin_of
+from trivium.study.report_text import NOTHING, clip, count, interval, metric_name, points, probability, short, signed
+from trivium.study.report_verdict import Comparison, cautions, groups, headline, title_of
 
 WIDTH = 116  # columns; a terminal has 120 or can have
 MOST_SEEDS = 8
@@ -29,32 +18,33 @@ def markdown(run: Run) -> str:
     """The whole report."""
     arms, verdict, manifest, origin = arm_rows(run), run.verdict, run.manifest, origin_of(run)
     metric = metric_name(verdict["metric"])
-    parts = [f"# {plain(verdict['study'])}", wrapped(plain(title_of(run))), wrapped(f"**{plain(headline(run))}**")]
+    parts = [f"# {plain(verdict['study'])}", wrapped(plain(title_of(run))), wrapped(f"**{plain(headline(verdict))}**")]
     parts += [bullets(cautions(run))]
     for group in groups(run):
         parts += [f"## {plain(group.question)}", _comparisons(group.comparisons)]
     parts += [
         wrapped(
-            f"Differences are in points of {metric}. The interval allows for chance in training (seeds) and in the rows "
-            "judged. Smallest detectable: what a study of this size would call in four of five cases."
+            f"Differences are in points of {metric}. The interval allows for chance in training (seeds) and in the "
+            "rows judged. Smallest detectable: what a study of this size would call in four of five cases."
         ),
         f"## Scores: {metric} on {verdict['split']}, in points",
         _scores(arms, verdict["seeds"]),
-        bullets([f"{a.name} failed: {a.failed}" for a in arms if a.failed]),
+        bullets([f"{short(a.name)} failed: {a.failed}" for a in arms if a.failed]),
         "## Arms and what they cost, mean per seed",
         table(
             ("arm", "updates", "tokens", "time", "reads"),
             [(a.name, a.updates, a.tokens, a.seconds, a.reads) for a in arms],
             "lrrrl",
         ),
-        bullets([f"{a.name}: {a.stages}" for a in arms if a.stages != NOTHING]),
+        bullets([f"{short(a.name)}: {a.stages}" for a in arms if a.stages != NOTHING]),
         wrapped(plain(" ".join(cost_notes(run)))) if cost_notes(run) else "",
         _documents(choices(run)),
         "## Notes on the data",
         bullets(origin.notes or ["Nothing out of the ordinary was found while loading."]),
-        "## Made with",
-        bullets([f"{name}: {value}" for name, value in (*origin.parts, *origin.fingerprints)]),
     ]
+    if origin.parts or origin.fingerprints:
+        made = [f"{name}: {value}" for name, value in (*origin.parts, *origin.fingerprints)]
+        parts += ["## Made with", bullets(made)]
     if run.problems:
         parts += ["## Missing here", bullets(run.problems)]
     if manifest.get("command"):
@@ -122,10 +112,14 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], sides: str) -> s
     | tlm  |  61.0 |
     | a\|b |   9.5 |
     """
-    cells = [[plain(cell) for cell in row] for row in (header, *rows)]
-    widths = [max(3, *map(_columns, column)) for column in zip(*cells, strict=True)]
-    while sum(widths) + 3 * len(widths) + 1 > WIDTH:
-        widths[widths.index(max(widths))] -= 1
+    most = [WIDTH] * len(header)
+    while True:
+        cells = [[plain(short(cell, room)) for cell, room in zip(row, most, strict=True)] for row in (header, *rows)]
+        widths = [max(3, *map(_columns, column)) for column in zip(*cells, strict=True)]
+        if sum(widths) + 3 * len(widths) + 1 <= WIDTH:
+            break
+        widest = widths.index(max(widths))
+        most[widest] = min(most[widest], widths[widest]) - 1
     rule = ["-" * (w - 1) + ":" if s == "r" else ":" + "-" * (w - 1) for w, s in zip(widths, sides, strict=True)]
     lines = [[_pad(*cell) for cell in zip(row, widths, sides, strict=True)] for row in cells]
     return "\n".join(f"| {' | '.join(line)} |" for line in (lines[0], rule, *lines[1:]))
@@ -147,10 +141,5 @@ def _columns(text: str) -> int:
 
 
 def _pad(text: str, width: int, side: str) -> str:
-    """A cell of so many columns; what does not fit gives its end away."""
-    if _columns(text) > width:
-        while _columns(text) >= width:
-            text = text[:-1]
-        text = text.rstrip("\\") + "…"
     room = " " * (width - _columns(text))
     return room + text if side == "r" else text + room

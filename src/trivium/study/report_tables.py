@@ -14,8 +14,6 @@ from trivium.study.report_text import (
     NOTHING,
     count,
     duration,
-    listed,
-    metric_name,
     number,
     plural,
     points,
@@ -23,37 +21,11 @@ from trivium.study.report_text import (
     signed,
     spread,
 )
+from trivium.study.report_verdict import LINEAR
 
-LINEAR = "linear"  # the study's own reference arm; see ``trivium.study.linear``
 MOST_LABELS = 30
 MOST_CONFUSED = 15
 MOST_SOURCES = 12
-SYMBOLS = {"helped": "▲", "hurt": "▼", "no evidence": "○"}
-AGAINST_LINEAR = {"helped": "better", "hurt": "worse"}  # a linear model is no step of the arm: nothing helped or hurt
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """One arm against another; numbers are fractions, none where there is no number."""
-
-    arm: str
-    baseline: str
-    verdict: str
-    said: str
-    symbol: str
-    delta: float | None
-    low: float | None
-    high: float | None
-    p: float | None
-    detectable: float | None
-
-
-@dataclass(frozen=True)
-class Group:
-    """All arms that are compared with the same one, and what is asked by it."""
-
-    question: str
-    comparisons: tuple[Comparison, ...]
 
 
 @dataclass(frozen=True)
@@ -113,132 +85,6 @@ class Origin:
     notes: tuple[str, ...]
 
 
-def title_of(run: Run) -> str:
-    """What was measured, in a line."""
-    verdict = run.verdict
-    rows = next((line.get("rows") for line in run.scores if line.get("split") == verdict["split"]), None)
-    encoder = run.settings.get("encoder") or {}
-    parts = [
-        f"Task {short(verdict['task'])}",
-        f"{metric_name(verdict['metric'])} on {verdict['split']}" + (f" ({plural(rows, 'row')})" if rows else ""),
-        f"{encoder['scratch']} encoder from scratch" if encoder.get("scratch") else "",
-        f"encoder {short(str(encoder['pretrained']))}" if encoder.get("pretrained") else "",
-        plural(len(verdict["seeds"]), "seed"),
-        f"baseline {short(verdict['baseline'])}",
-    ]
-    return " · ".join(part for part in parts if part)
-
-
-def headline(run: Run) -> str:
-    """The verdict in a sentence."""
-    verdict, baseline = run.verdict, run.verdict["baseline"]
-    if (verdict["arms"].get(baseline) or {}).get("failed"):
-        return f"The baseline, {short(baseline)}, could not be trained, so nothing can be compared with it."
-    against = [c for c in verdict["comparisons"] if c["baseline"] == baseline] or verdict["comparisons"]
-    if not against:
-        return "There is nothing to compare: only one arm could be trained."
-    if len(against) == 1 and against[0].get("sentence"):
-        return str(against[0]["sentence"])
-    said = []
-    for word in ("helped", "hurt"):
-        arms = [f"{short(c['arm'])} ({signed(c.get('delta'))})" for c in against if c.get("verdict") == word]
-        said += [f"{', '.join(arms)} {word}"] if arms else []
-    open_ones = [c["arm"] for c in against if c.get("verdict") not in ("helped", "hurt")]
-    said += [f"no evidence for {listed(open_ones)}"] if open_ones else []
-    return f"Against {short(against[0]['baseline'])}: {'; '.join(said)}."
-
-
-def cautions(run: Run) -> list[str]:
-    """What a reader must know before repeating the headline."""
-    verdict = run.verdict
-    said = []
-    if run.manifest.get("status") not in (None, "finished"):
-        said.append(f"The run is marked '{run.manifest['status']}': these numbers may be those of an earlier one.")
-    if verdict["split"] != "test":
-        said.append(
-            f"There is no test split. All scores are from {verdict['split']}, by which training chose its best weights, "
-            "and flatter every arm."
-        )
-    if len(verdict["seeds"]) == 1:
-        said.append("One seed: how much chance in training moves a score is unknown. Intervals speak of rows alone.")
-    failed = [name for name, arm in verdict["arms"].items() if arm.get("failed")]
-    if failed:
-        said.append(f"Not every arm could be trained: {listed(failed)}. The reason stands with the scores.")
-    return [*said, *_budget_cautions(run), *_rival_cautions(verdict)]
-
-
-def _budget_cautions(run: Run) -> list[str]:
-    """Arms that were given more training than others may be better for that alone."""
-    planned = {
-        name: number((about.get("budget") or {}).get("updates"))
-        for name, about in (run.manifest.get("arms") or {}).items()
-    }
-    known = {name: updates for name, updates in planned.items() if updates is not None}
-    if len(set(known.values())) < 2:
-        return []
-    least, most = min(known, key=known.__getitem__), max(known, key=known.__getitem__)
-    return [
-        f"The arms have unequal budgets, from {count(known[least])} updates ({short(least)}) to {count(known[most])} "
-        f"({short(most)}): longer training alone may make a difference."
-    ]
-
-
-def _rival_cautions(verdict: JSON) -> list[str]:
-    """A gain over the baseline says little where a linear model or random documents do as well."""
-    baseline, found = verdict["baseline"], verdict["comparisons"]
-    helped = {c["arm"] for c in found if c["baseline"] == baseline and c.get("verdict") == "helped"}
-    said = [
-        f"{short(c['arm'])} helped, but there is no evidence that it is better than {short(c['baseline'])}: what it "
-        "was given need not have been chosen with care."
-        for c in found
-        if c["arm"] in helped and c["baseline"] not in (baseline, LINEAR) and c.get("verdict") != "helped"
-    ]
-    linear = [c for c in found if c["baseline"] == LINEAR != baseline]
-    worse = [c["arm"] for c in linear if c.get("verdict") == "hurt"]
-    if worse:
-        said.append(f"A linear model of word counts does better than {listed(worse)}, at a fraction of the cost.")
-    elif linear and not any(c.get("verdict") == "helped" for c in linear):
-        said.append("No arm is shown to do better than a linear model of word counts, at a fraction of the cost.")
-    return said
-
-
-def groups(run: Run) -> list[Group]:
-    """The comparisons by what they are with: the baseline first, the linear model last."""
-    baseline, found = run.verdict["baseline"], run.verdict["comparisons"]
-    rivals = sorted(dict.fromkeys(c["baseline"] for c in found), key=lambda r: (r != baseline, r == LINEAR))
-    return [
-        Group(
-            _question(rival, baseline),
-            tuple(_comparison(c, rival == LINEAR) for c in found if c["baseline"] == rival),
-        )
-        for rival in rivals
-    ]
-
-
-def _question(rival: str, baseline: str) -> str:
-    if rival == baseline:
-        return f"Did it help? Against the baseline, {short(rival)}"
-    if rival == LINEAR:
-        return "Is an encoder worth it? Against a linear model of word counts"
-    return f"Did the choice matter? Against {short(rival)}"
-
-
-def _comparison(c: JSON, linear: bool) -> Comparison:
-    verdict = str(c.get("verdict") or "no evidence")
-    return Comparison(
-        arm=c["arm"],
-        baseline=c["baseline"],
-        verdict=verdict,
-        said=AGAINST_LINEAR.get(verdict, verdict) if linear else verdict,
-        symbol=SYMBOLS.get(verdict, "○"),
-        delta=number(c.get("delta")),
-        low=number(c.get("low")),
-        high=number(c.get("high")),
-        p=number(c.get("p_holm")),
-        detectable=number(c.get("smallest_detectable")),
-    )
-
-
 def arm_rows(run: Run) -> list[ArmRow]:
     """A row for each arm, as the study file orders them."""
     return [_arm_row(run, name, arm) for name, arm in run.verdict["arms"].items()]
@@ -248,6 +94,7 @@ def _arm_row(run: Run, name: str, arm: JSON) -> ArmRow:
     seeds, split = run.verdict["seeds"], run.verdict["split"]
     about = (run.manifest.get("arms") or {}).get(name) or {}
     scores = list(arm.get("per_seed") or [])
+    of_seeds = scores * len(seeds) if len(scores) == 1 else scores  # what knows no seed is the same with all
     return ArmRow(
         name=name,
         role="baseline" if name == run.verdict["baseline"] else "reference" if name == LINEAR else "",
@@ -255,7 +102,7 @@ def _arm_row(run: Run, name: str, arm: JSON) -> ArmRow:
         hides=_hides(about),
         stages=" → ".join(map(_stage, about.get("stages") or [])) or NOTHING,
         score=spread(arm.get("mean"), None if len(scores) < 2 else arm.get("sd")),
-        per_seed=tuple(map(points, scores * len(seeds) if len(scores) == 1 else scores or [None] * len(seeds))),
+        per_seed=tuple(map(points, of_seeds or [None] * len(seeds))),
         dev=_over_seeds(run, name, "dev", run.verdict["metric"]) if split != "dev" else NOTHING,
         others={metric: _over_seeds(run, name, split, metric) for metric in other_metrics(run)},
         updates=_spent(arm.get("updates"), (about.get("budget") or {}).get("updates")),
@@ -341,39 +188,26 @@ def _over_seeds(run: Run, arm: str, split: str, metric: str) -> str:
 def label_table(run: Run) -> LabelTable | None:
     """F1 per label, mean over seeds, for the labels with the most rows; none if nothing was recorded."""
     split, baseline = run.verdict["split"], run.verdict["baseline"]
-    found = {arm: [line["per_label"] for line in _of(run, arm, split) if line.get("per_label")] for arm in _arms(run)}
+    recorded = {arm: [line.get("per_label") or {} for line in _of(run, arm, split)] for arm in run.verdict["arms"]}
+    found = {arm: lines for arm, lines in recorded.items() if any(lines)}
     support = {
-        label: int(about.get("support") or 0)
-        for lines in found.values()
-        for line in lines
-        for label, about in line.items()
+        label: number(about.get("support")) or 0 for lines in found.values() for label, about in lines[0].items()
     }
     if not support:
         return None
+
+    def f1(arm: str, label: str) -> float | None:
+        return _mean([line.get(label, {}).get("f1") for line in found.get(arm, [])])
+
+    def cell(arm: str, label: str) -> tuple[str, str]:
+        mine, base = f1(arm, label), f1(baseline, label)
+        return points(mine), "" if mine is None or base is None or arm == baseline else signed(mine - base)
+
     kept = set(sorted(support, key=lambda label: -support[label])[:MOST_LABELS])
-    f1 = {
-        arm: {label: _mean([line.get(label, {}).get("f1") for line in lines]) for label in kept}
-        for arm, lines in found.items()
-        if lines
-    }
-    return LabelTable(
-        tuple(f1),
-        tuple(
-            (label, count(support[label]), tuple(_label_cell(f1, arm, baseline, label) for arm in f1))
-            for label in support
-            if label in kept
-        ),
-        len(support) - len(kept),
-    )
-
-
-def _label_cell(f1: Mapping[str, Mapping[str, float | None]], arm: str, baseline: str, label: str) -> tuple[str, str]:
-    mine, base = f1[arm][label], f1.get(baseline, {}).get(label)
-    return points(mine), "" if mine is None or base is None or arm == baseline else signed(mine - base)
-
-
-def _arms(run: Run) -> list[str]:
-    return list(run.verdict["arms"])
+    rows = [
+        (label, count(support[label]), tuple(cell(arm, label) for arm in found)) for label in support if label in kept
+    ]
+    return LabelTable(tuple(found), tuple(rows), len(support) - len(kept))
 
 
 def confusions(run: Run) -> list[Confusion]:
@@ -439,7 +273,8 @@ def _choice(about: JSON, arms: Mapping[str, Sequence[str]], seeds: int, *, show:
 def origin_of(run: Run) -> Origin:
     """Where the result came from, as far as the manifest says."""
     manifest = run.manifest
-    hardware, memory = manifest.get("hardware") or {}, number((manifest.get("hardware") or {}).get("memory_gb"))
+    hardware = manifest.get("hardware") or {}
+    memory = number(hardware.get("memory_gb"))
     machine = [
         hardware.get("cpu"),
         plural(hardware["cores"], "core") if hardware.get("cores") else None,

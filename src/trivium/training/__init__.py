@@ -70,7 +70,7 @@ def train(
     Args:
         task: The task; its test split is not looked at.
         recipe: The stages, for example ``recipes.tlm()``.
-        encoder: A ``Scratch`` preset, or a folder or hub name of a pretrained masked language model.
+        encoder: From scratch: a size such as ``"mini"``, or a ``Scratch``. Pretrained: a folder or a hub name.
         documents: What to read: a selection that remembers its corpus.
         masker: Where to hide tokens, in place of the recipe's.
         seed: Of everything random.
@@ -83,7 +83,7 @@ def train(
         ConfigError: a stage reads documents and there are none.
         TrainingError: the loss is no number any more.
     """
-    spec = Pretrained(encoder) if isinstance(encoder, str) else encoder or Scratch()
+    spec = recipes.spec_of(encoder)
     if recipe.reads() and documents is None:
         raise ConfigError("the recipe has a stage that reads documents: give documents=select_documents(…).")
     sealed = task.sealed()

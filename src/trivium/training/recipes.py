@@ -12,7 +12,7 @@ from trivium.config import build
 from trivium.core import Stage
 from trivium.errors import ConfigError
 from trivium.masking import Masker, RandomTokens
-from trivium.training.encoder import Pretrained, Scratch
+from trivium.training.encoder import SIZES, Pretrained, Scratch
 
 Spec = Scratch | Pretrained
 
@@ -104,22 +104,33 @@ def make_stage(options: Mapping[str, Any], spec: Spec, where: str) -> Stage:
     return build(Stage, {**keys, **given}, where)
 
 
-def finetune(spec: Spec | None = None, **changes: Any) -> Recipe:
-    """Fine-tuning alone."""
-    return Recipe((make_stage({"preset": "finetune", **changes}, spec or Scratch(), "finetune"),))
+def spec_of(encoder: Spec | str | None) -> Spec:
+    """What ``encoder=`` means: a size from scratch (``"mini"``), a folder or hub name, or one of the two specs.
+
+    >>> spec_of("tiny").scratch, spec_of("bert-base-uncased").pretrained
+    ('tiny', 'bert-base-uncased')
+    """
+    if isinstance(encoder, str):
+        return make_spec({"scratch" if encoder in SIZES else "pretrained": encoder})
+    return encoder or Scratch()
 
 
-def adapt(spec: Spec | None = None, **changes: Any) -> Recipe:
+def finetune(encoder: Spec | str | None = None, **changes: Any) -> Recipe:
+    """Fine-tuning alone. Rates suit the encoder; any key of a stage can be changed."""
+    return Recipe((make_stage({"preset": "finetune", **changes}, spec_of(encoder), "finetune"),))
+
+
+def adapt(encoder: Spec | str | None = None, **changes: Any) -> Recipe:
     """Masked language modelling on documents, then fine-tuning (DAPT and TAPT, Gururangan et al. 2020)."""
-    spec = spec or Scratch()
-    return Recipe((make_stage({"preset": "adapt", **changes}, spec, "adapt"), *finetune(spec).stages))
+    stage = make_stage({"preset": "adapt", **changes}, spec_of(encoder), "adapt")
+    return Recipe((stage, *finetune(encoder).stages))
 
 
-def tlm(spec: Spec | None = None, **changes: Any) -> Recipe:
+def tlm(encoder: Spec | str | None = None, **changes: Any) -> Recipe:
     """TLM (Yao et al. 2022): documents and task together, then fine-tuning with a fresh head.
 
-    >>> [stage.name for stage in tlm(updates=100).stages]
+    >>> [stage.name for stage in tlm("small", updates=100).stages]
     ['tlm-joint', 'finetune']
     """
-    spec = spec or Scratch()
-    return Recipe((make_stage({"preset": "tlm-joint", **changes}, spec, "tlm-joint"), *finetune(spec).stages))
+    stage = make_stage({"preset": "tlm-joint", **changes}, spec_of(encoder), "tlm-joint")
+    return Recipe((stage, *finetune(encoder).stages))

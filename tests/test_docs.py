@@ -1,0 +1,98 @@
+"""The docs are run: snippets, study files, commands; and the generated page is fresh."""
+
+import importlib.util
+import re
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from trivium.cli import app
+from trivium.config import choose, parse_config
+from trivium.documents import SELECTORS
+from trivium.masking import MASKERS
+from trivium.study.arms import resolve
+from trivium.training.recipes import Scratch, make_stage
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TINY = "encoder={scratch: tiny, vocabulary: 512}"
+LENGTHS = [f"arms.{arm}.stages.{i}.updates=8" for arm in ("random", "tlm") for i in (0, 1)]
+SMALL = {
+    "run": [TINY, *LENGTHS, "arms.finetune.stages.0.updates=8", "engine.workers=1", "seeds=1"],
+    "check": [TINY],
+    "documents": ["seeds=1"],
+}
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_commands_and_snippets_run(
+    page: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").symlink_to(data)
+    if not (data / "new.csv").exists():
+        (data / "new.csv").write_text("text\nthe rook takes the bishop\n")
+    commands = [line for block in blocks(page, "sh") for line in block.splitlines() if line.startswith("trivium ")]
+    for command in commands:
+        _, verb, *rest = shlex.split(command.partition("#")[0])
+        if verb == "demo":
+            continue  # the slow tests run it
+        result = CliRunner().invoke(app, [verb, *rest, *SMALL.get(verb, [])], catch_exceptions=False)
+        assert result.exit_code == 0, f"{command}\n{result.output}"
+    space: dict[str, Any] = {"__name__": "docs_snippet"}
+    monkeypatch.setitem(sys.modules, "docs_snippet", type(sys)("docs_snippet"))
+    for block in blocks(page, "python"):
+        exec(compile(block, str(page), "exec"), space)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_yaml_is_understood(page: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    space: dict[str, Any] = {}
+    for block in blocks(page, "python") if page.name == "extending.md" else []:
+        exec(compile(block, str(page), "exec"), space)
+    module = type(sys)("my_module")
+    vars(module).update(space)
+    monkeypatch.setitem(sys.modules, "my_module", module)
+    for block in blocks(page, "yaml"):
+        found = yaml.safe_load(block)
+        if "arms" in found:
+            resolve(parse_config(found, page.name))
+        for i, stage in enumerate(found.get("stages", [])):
+            make_stage(stage, Scratch("base", architecture="bert"), f"{page.name}.{i}")
+        if "masker" in found:
+            choose(MASKERS, found["masker"], page.name)
+        if "documents" in found:
+            choose(SELECTORS, found["documents"], page.name)
+
+
+def test_the_config_reference_is_fresh() -> None:
+    spec = importlib.util.spec_from_file_location("make_config", ROOT / "docs" / "make_config.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.PAGE.read_text() == module.render(), "docs/config.md is stale: run `make docs`"
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md"], ids=lambda p: p.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_changelog_knows_this_version() -> None:
+    from trivium import __version__
+
+    assert f"## [{__version__}]" in (ROOT / "CHANGELOG.md").read_text()
+    assert f'version = "{__version__}"' in (ROOT / "pyproject.toml").read_text()
+    assert f"version: {__version__}" in (ROOT / "CITATION.cff").read_text()

@@ -1,0 +1,203 @@
+"""The difference of two arms: exact where theory is exact, and right as often as it says where it is not."""
+
+from collections.abc import Callable
+from itertools import permutations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from trivium.kinds.metrics import CLASSIFICATION, Counts, accuracy, classification_counts, macro_f1
+from trivium.study.statistics import ALPHA, Effect, bootstrap, holm
+
+LABELS = 3
+
+
+def answers(rng: np.random.Generator, seeds: int, rows: int, right: float, spread: float = 0.0) -> Counts:
+    """The counts of models that are right about so often, ``[seeds, rows, counts]``; the truth is ``row % LABELS``."""
+    gold = np.arange(rows) % LABELS
+    share = np.clip(right + spread * rng.normal(size=(seeds, 1)), 0, 1)
+    wrong = (gold + rng.integers(1, LABELS, (seeds, rows))) % LABELS
+    said = np.where(rng.random((seeds, rows)) < share, gold, wrong)
+    return np.stack([classification_counts(gold, model, LABELS) for model in said])
+
+
+def marks(*models: str) -> Counts:
+    """Counts of models whose answers are written as rows of ``+`` and ``-``."""
+    gold = np.zeros(len(models[0]), np.int64)
+    return np.stack([classification_counts(gold, np.array([sign == "-" for sign in m]) + 0, 2) for m in models])
+
+
+effects = st.builds(
+    Effect,
+    delta=st.floats(-0.3, 0.3),
+    seed_se=st.floats(0, 0.05),
+    row_se=st.floats(0, 0.05),
+    fixed_se=st.floats(0.001, 0.05),
+    seeds=st.integers(1, 10),
+    differing=st.integers(1, 5000),
+)
+
+
+@given(st.integers(0, 1000), st.integers(1, 4), st.sampled_from(sorted(CLASSIFICATION)))
+@settings(max_examples=15, deadline=None)
+def test_swapped_sides_give_exactly_the_opposite(seed: int, seeds: int, metric: str) -> None:
+    rng = np.random.default_rng(seed)
+    one, other = answers(rng, seeds, 60, 0.7), answers(rng, seeds, 60, 0.5)
+    there = bootstrap(one, other, CLASSIFICATION[metric], np.random.default_rng(1), 200)
+    back = bootstrap(other, one, CLASSIFICATION[metric], np.random.default_rng(1), 200)
+    assert (there.delta, there.low, there.high, there.p) == (-back.delta, -back.high, -back.low, back.p)
+    assert there.smallest_detectable() == back.smallest_detectable()
+
+
+def test_the_same_stream_gives_the_same_effect(rng: np.random.Generator) -> None:
+    one, other = answers(rng, 3, 60, 0.7), answers(rng, 3, 60, 0.5)
+    first, again, elsewhere = (
+        bootstrap(one, other, macro_f1, np.random.default_rng(stream), 200) for stream in (1, 1, 2)
+    )
+    assert first == again
+    assert first.row_se != elsewhere.row_se or first.fixed_se != elsewhere.fixed_se
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_an_arm_against_itself_is_no_difference(rng: np.random.Generator, seeds: int) -> None:
+    arm = answers(rng, seeds, 80, 0.6)
+    effect = bootstrap(arm, arm, macro_f1, rng, 100)
+    assert (effect.delta, effect.low, effect.high, effect.p, effect.differing) == (0, 0, 0, 1, 0)
+    assert effect.smallest_detectable() is None
+
+
+def test_answers_that_are_wrong_in_different_ways_say_nothing_about_accuracy(rng: np.random.Generator) -> None:
+    gold = np.zeros(50, np.int64)
+    one, other = (classification_counts(gold, np.full(50, label), LABELS)[None] for label in (1, 2))
+    effect = bootstrap(one, other, accuracy, rng, 100)
+    assert (effect.p, effect.smallest_detectable()) == (1, None)
+
+
+def test_over_rows_the_standard_error_is_that_of_a_mean(rng: np.random.Generator) -> None:
+    one, other = answers(rng, 1, 500, 0.8), answers(rng, 1, 500, 0.7)
+    moved = (one - other)[0, :, :LABELS].sum(1)  # true positives: 1, 0 or -1 a row
+    effect = bootstrap(one, other, accuracy, rng)
+    assert effect.delta == pytest.approx(moved.mean())
+    assert effect.row_se == effect.fixed_se == pytest.approx(moved.std() / np.sqrt(500), rel=0.05)
+    assert effect.seed_se == 0
+    assert effect.p == pytest.approx(2 * stats.t.sf(abs(effect.delta) / effect.row_se, effect.differing - 1))
+
+
+def test_over_seeds_it_is_the_t_test() -> None:
+    differences = np.array([0.01, 0.03, 0.04, 0.02])
+    effect = Effect(differences.mean(), differences.std(ddof=1) / 2, 0.0, 0.0, 4, 100)
+    expected = stats.ttest_1samp(differences, 0)
+    assert effect.p == pytest.approx(expected.pvalue)
+    assert (effect.low, effect.high) == pytest.approx(tuple(expected.confidence_interval()))
+
+
+def test_delta_and_its_error_over_seeds_come_from_each_seed(rng: np.random.Generator) -> None:
+    one, other = answers(rng, 4, 90, 0.7, 0.1), answers(rng, 4, 90, 0.6, 0.1)
+    apart = [macro_f1(a.sum(0)) - macro_f1(b.sum(0)) for a, b in zip(one, other, strict=True)]
+    effect = bootstrap(one, other, macro_f1, rng, 100)
+    assert effect.delta == pytest.approx(np.mean(apart))
+    assert effect.seed_se == pytest.approx(stats.sem(apart))
+
+
+def test_copies_of_a_model_are_one_model(rng: np.random.Generator) -> None:
+    one, other = answers(rng, 1, 200, 0.8), answers(rng, 1, 200, 0.7)
+    alone = bootstrap(one, other, accuracy, np.random.default_rng(0))
+    copies = bootstrap(one.repeat(3, 0), other.repeat(3, 0), accuracy, np.random.default_rng(0))
+    assert copies.delta == pytest.approx(alone.delta)
+    assert copies.seed_se == pytest.approx(0, abs=1e-12)
+    assert (copies.low, copies.high) == pytest.approx((alone.low, alone.high))
+
+
+def test_a_deterministic_side_stands_beside_every_seed(rng: np.random.Generator) -> None:
+    arm, fixed = answers(rng, 3, 80, 0.8, 0.1), answers(rng, 1, 80, 0.7)
+    beside = bootstrap(arm, fixed, macro_f1, np.random.default_rng(0), 200)
+    repeated = bootstrap(arm, fixed.repeat(3, 0), macro_f1, np.random.default_rng(0), 200)
+    assert (beside.delta, beside.low, beside.high) == pytest.approx((repeated.delta, repeated.low, repeated.high))
+    assert beside.seeds == 3
+
+
+@pytest.mark.parametrize("wrong", [lambda a: a[:2], lambda a: a[:, :40]])
+def test_what_cannot_be_paired_is_refused(rng: np.random.Generator, wrong: Callable[[Counts], Counts]) -> None:
+    arm = answers(rng, 3, 80, 0.8)
+    with pytest.raises(AssertionError, match=r"not the same rows|cannot be paired"):
+        bootstrap(arm, wrong(arm), accuracy, rng)
+
+
+def test_seeds_that_agree_by_luck_are_no_proof(rng: np.random.Generator) -> None:
+    """Three seeds, each better by one row, but each by another row: their scores differ from one another by nothing."""
+    effect = bootstrap(
+        marks("+--" + "+" * 97, "-+-" + "+" * 97, "--+" + "+" * 97), marks("-" * 3 + "+" * 97), accuracy, rng
+    )
+    assert effect.seed_se == pytest.approx(0, abs=1e-12)
+    assert effect.delta == pytest.approx(0.01)
+    assert effect.p > ALPHA
+
+
+def test_a_handful_of_rows_is_no_proof_however_large_the_test_set(rng: np.random.Generator) -> None:
+    few = bootstrap(marks("+" * 5000), marks("-" * 4 + "+" * 4996), accuracy, rng, 500)
+    more = bootstrap(marks("+" * 5000), marks("-" * 12 + "+" * 4988), accuracy, rng, 500)
+    assert few.p > ALPHA > more.p
+
+
+@given(effects)
+@settings(max_examples=100, deadline=None)
+def test_interval_and_p_cannot_contradict_each_other(effect: Effect) -> None:
+    assert 0 < effect.p <= 1
+    assert effect.low <= effect.delta <= effect.high
+    if abs(effect.p - ALPHA) > 1e-9:
+        assert (effect.p < ALPHA) == (effect.low > 0 or effect.high < 0)
+
+
+@given(effects, st.integers(1, 30))
+@settings(max_examples=100, deadline=None)
+def test_a_difference_that_would_have_been_seen_was_seen(effect: Effect, questions: int) -> None:
+    """No sentence can say that there is no evidence, and that less than was measured would have been enough."""
+    smallest = effect.smallest_detectable(questions)
+    assert smallest is not None
+    assert smallest >= effect.half_width(ALPHA / questions)
+    assert (effect.smallest_detectable(questions + 1) or 0) > smallest
+    if abs(effect.delta) > smallest:
+        assert effect.p * questions < ALPHA
+
+
+@pytest.mark.parametrize(("seeds", "questions"), [(3, 1), (5, 1), (5, 4), (10, 1)])
+def test_the_smallest_detectable_is_seen_four_times_in_five(
+    rng: np.random.Generator, seeds: int, questions: int
+) -> None:
+    def studies(difference: float) -> list[Effect]:
+        drawn = difference + rng.normal(size=(1500, seeds))
+        return [Effect(d.mean(), d.std(ddof=1) / np.sqrt(seeds), 0.0, 0.0, seeds, 1000) for d in drawn]
+
+    smallest = float(np.median([effect.smallest_detectable(questions) for effect in studies(0.0)]))
+    seen = np.mean([effect.delta > effect.half_width(ALPHA / questions) for effect in studies(smallest)])
+    assert 0.75 < seen < 0.85
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.05])
+def test_a_null_is_seldom_called_and_an_effect_usually(rng: np.random.Generator, spread: float) -> None:
+    def called(gain: float) -> float:
+        pairs = ((answers(rng, 3, 150, 0.6 + gain, spread), answers(rng, 3, 150, 0.6, spread)) for _ in range(200))
+        return float(np.mean([bootstrap(*pair, macro_f1, rng, 150).p < ALPHA for pair in pairs]))
+
+    assert called(0.0) < 0.08
+    assert called(0.35) > 0.7
+
+
+def test_holm_by_hand() -> None:
+    assert holm([]) == []
+    assert holm([0.2]) == [0.2]
+    assert holm([0.01, 0.02, 0.03]) == pytest.approx([0.03, 0.04, 0.04])  # the third is not below the second
+    assert holm([0.5, 0.01, 0.9]) == pytest.approx([1.0, 0.03, 1.0])
+
+
+@given(st.lists(st.floats(1e-12, 1), min_size=1, max_size=4))
+@settings(max_examples=50, deadline=None)
+def test_holm_does_not_mind_the_order(p_values: list[float]) -> None:
+    adjusted = holm(p_values)
+    assert min(adjusted) == min(1, len(p_values) * min(p_values))
+    assert all(p <= q <= 1 for p, q in zip(p_values, adjusted, strict=True))
+    for order in permutations(range(len(p_values))):
+        assert holm([p_values[i] for i in order]) == [adjusted[i] for i in order]

@@ -11,6 +11,7 @@ giving one of them an advantage of the size that the studies without it named as
 import argparse
 from concurrent.futures import ProcessPoolExecutor
 from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 
@@ -78,8 +79,25 @@ def covers_plainly(arms: tuple[Counts, Counts], metric: Metric, rng: np.random.G
     return bool(low <= 0 <= high)
 
 
-def cell(seeds: int, rows: int, noise: float, metric: Metric, repeats: int) -> tuple[float, float, float, float, float]:
-    """Coverage plain and ours, half a median interval, the median smallest detectable difference, and its power."""
+class Cell(NamedTuple):
+    """Shares of studies, and medians over them in the metric's own unit."""
+
+    plain: float  # the percentile bootstrap covers
+    covered: float  # the verdict's interval covers
+    half_width: float
+    smallest: float
+    called: float  # where the true difference is ``smallest``
+
+    def coverage(self) -> str:
+        """Both coverages in %."""
+        return f"{100 * self.plain:.0f} → {100 * self.covered:.0f}"
+
+    def power(self) -> str:
+        """Sizes in points, and power in %."""
+        return f"± {100 * self.half_width:.1f}; {100 * self.smallest:.1f}, {100 * self.called:.0f} %"
+
+
+def cell(seeds: int, rows: int, noise: float, metric: Metric, repeats: int) -> Cell:
     rng = numpy_rng(0, "bench verdict", seeds, rows, int(1000 * noise), metric.__name__)
     plain, ours = [], []
     for _ in range(repeats):
@@ -89,10 +107,13 @@ def cell(seeds: int, rows: int, noise: float, metric: Metric, repeats: int) -> t
     smallest = float(np.median([effect.smallest_detectable() or 0 for effect in ours]))
     advantage = advantage_for(rng, metric, noise, smallest)
     planted = (study(rng, seeds, rows, noise, advantage) for _ in range(repeats))
-    called = [(effect := bootstrap(*arms, metric, rng, REPLICATES)).p < ALPHA and effect.delta > 0 for arms in planted]
-    covered = np.mean([effect.low <= 0 <= effect.high for effect in ours])
-    width = np.median([effect.high - effect.low for effect in ours])
-    return float(np.mean(plain)), float(covered), float(width / 2), smallest, float(np.mean(called))
+    return Cell(
+        plain=float(np.mean(plain)),
+        covered=float(np.mean([effect.low <= 0 <= effect.high for effect in ours])),
+        half_width=float(np.median([effect.half_width(ALPHA) for effect in ours])),
+        smallest=smallest,
+        called=float(np.mean([bootstrap(*arms, metric, rng, REPLICATES).low > 0 for arms in planted])),
+    )
 
 
 def main() -> None:
@@ -105,14 +126,8 @@ def main() -> None:
     spreads = [expected(numpy_rng(0, "bench spread"), accuracy, ABILITY, noise).std() for noise in NOISE]
     heads = " | ".join(f"sd of a seed {100 * spread:.1f}" for spread in spreads)
     for title, say in (
-        (
-            "Coverage in %: plain percentile bootstrap → the verdict's interval",
-            lambda c: f"{100 * c[0]:.0f} → {100 * c[1]:.0f}",
-        ),
-        (
-            "Half the interval; the smallest detectable difference, in points, and in how many % it is called",
-            lambda c: f"± {100 * c[2]:.1f}; {100 * c[3]:.1f}, {100 * c[4]:.0f} %",
-        ),
+        ("Coverage in %: plain percentile bootstrap → the verdict's interval", Cell.coverage),
+        ("Half the interval; smallest detectable difference, in points, and how often it is called", Cell.power),
     ):
         print(f"\n{title} ({repeats} studies each)\n")
         print(f"| metric | seeds | rows | {heads} |\n|---|---|---|{'---|' * len(NOISE)}")

@@ -45,6 +45,7 @@ def test_from_files_to_predictions(tmp_path: Path, data: Path, file: Path) -> No
     assert len(answers) == 30
     assert set(answers[0]["probabilities"]) == {"chess", "cooking", "sailing"}
     assert answers[0]["label"] == max(answers[0]["probabilities"], key=answers[0]["probabilities"].get)
+    assert json.loads((model / "tokenizer_config.json").read_text())["model_max_length"] == 128
     (piped,) = map(json.loads, call("predict", model, stdin="rook takes bishop\n").splitlines())
     assert piped["label"] in answers[0]["probabilities"]
 

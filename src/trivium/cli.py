@@ -63,8 +63,7 @@ def run(study: StudyFile, overrides: Overrides = None, runs: Runs = Path("runs")
     """Run a study, or go on with one that was interrupted."""
     from trivium.study.runner import run as run_study
 
-    command = " ".join(["trivium run", str(study), *(overrides or [])])
-    _finish(run_study(study, overrides or [], runs=runs, reporter=_reporter(as_json), command=command), as_json)
+    _finish(run_study(study, overrides or [], runs=runs, reporter=_reporter(as_json)), as_json)
 
 
 @app.command()

@@ -5,14 +5,15 @@ corpus is all other docstrings, whole and as they are. Modules are parsed, never
 Only the standard library and what trivium requires are read, so that the same versions of these give the same files,
 wherever they lie and whatever else is installed. Test suites are left out.
 
-Docstrings are copied and adapted from module to module. Here two texts are near-copies if they share eight words in a
-row, and modules are a *family* if their rows are, directly or through others. What that is for:
+Docstrings are copied and adapted from module to module. Here two texts are *near-copies* if they share eight words in
+a row, markup and names of libraries aside, and modules of a library are a *family* if their docstrings begin with
+near-copies, directly or through other modules. Then
 
-- A row is no near-copy of another row, and no document is a near-copy of a row.
-- A family is in one split only.
-- No docstring of a family with dev or test rows is in the corpus: what one reads about a library is never about the
-  modules that one is examined in. Where one family is a large part of a library, that would empty the corpus of it;
-  such a family has no dev and test rows. ``done.json`` tells how many docstrings of each library this leaves aside.
+- a row is no near-copy of how any other docstring of the libraries begins, and no document is a near-copy of a row;
+- a family is in one split only;
+- no docstring at all of a family with dev or test rows is in the corpus: what is read about a library is not about the
+  modules that one is examined in. Some families are a large part of their library, and its corpus would be empty
+  without them: they have no dev or test rows. ``done.json`` tells how many docstrings each rule leaves aside.
 """
 
 import ast
@@ -336,11 +337,11 @@ def _families(rows: Sequence[_Row]) -> dict[str, str]:
         return module
 
     times = Counter(run for row in rows for run in row.runs)
-    sharing: defaultdict[Run, set[str]] = defaultdict(set)
+    sharing: defaultdict[tuple[str, Run], set[str]] = defaultdict(set)
     for row in rows:
         for run in row.runs:
             if times[run] > 1:
-                sharing[run].add(row.module)
+                sharing[row.label, run].add(row.module)
     for modules in sharing.values():
         if len(modules) <= _COMMON:
             first, *others = sorted(modules)
@@ -352,27 +353,24 @@ def _families(rows: Sequence[_Row]) -> dict[str, str]:
 
 def _draw(rows: Sequence[_Row], families: Mapping[str, str], per_label: Mapping[Split, int], seed: int) -> _Splits:
     """So many rows of each label for each split, the labels taking turns; a family is in one split only."""
-    members: dict[str, dict[str, list[_Row]]] = {label: defaultdict(list) for label in LABELS}
-    for row in rows:
-        members[row.label][families[row.module]].append(row)
-    totals = {label: sum(map(len, of.values())) for label, of in members.items()}
-    large = {family for label, of in members.items() for family in of if len(of[family]) > _LARGE * totals[label]}
-    taken: dict[str, Split] = {}
-    splits: dict[Split, list[_Row]] = {}
-    for split, wanted in per_label.items():
-        drawn: dict[str, list[_Row]] = {label: [] for label in LABELS}
-        for label, of in members.items():
-            rng = seeds.numpy_rng(seed, "docstrings", split, label)
-            for family in rng.permutation(sorted(of)).tolist():
-                free = taken.get(family, split) == split and (split == "train" or family not in large)
-                if free and len(drawn[label]) < wanted:
-                    taken[family] = split
-                    order = rng.permutation(len(of[family]))
-                    drawn[label] += [of[family][i] for i in order[:_FROM_FAMILY]]
-            if len(drawn[label]) < wanted:
-                raise _too_few(label, split, wanted, len(drawn[label]))
-        splits[split] = [row for turn in zip(*(some[:wanted] for some in drawn.values()), strict=True) for row in turn]
-    return splits
+    drawn: dict[Split, list[list[_Row]]] = {split: [] for split in per_label}
+    for label in LABELS:
+        members: defaultdict[str, list[_Row]] = defaultdict(list)
+        for row in rows:
+            if row.label == label:
+                members[families[row.module]].append(row)
+        large = _LARGE * sum(map(len, members.values()))
+        for split, wanted in per_label.items():
+            rng = seeds.numpy_rng(seed, "docstrings", label, split)
+            some: list[_Row] = []
+            for family in rng.permutation(sorted(members)).tolist():
+                if len(some) < wanted and (split == "train" or len(members[family]) <= large):
+                    its = members.pop(family)
+                    some += [its[i] for i in rng.permutation(len(its))[:_FROM_FAMILY]]
+            if len(some) < wanted:
+                raise _too_few(label, split, wanted, len(some))
+            drawn[split].append(some[:wanted])
+    return {split: [row for turn in zip(*of, strict=True) for row in turn] for split, of in drawn.items()}
 
 
 def _too_few(label: str, split: Split, wanted: int, found: int) -> DataError:

@@ -6,7 +6,7 @@ Markdown), good enough to make a task of. A parser of any of them is out of scop
 
 import re
 
-SHORTEST, ENOUGH, LONGEST = 8, 40, 60  # words
+SHORTEST, ENOUGH, LONGEST = 12, 50, 80  # words
 
 NAMES = ("numpy", "scipy", "sklearn", "scikit", "pandas", "matplotlib", "pyplot", "pylab", "sympy", "networkx",
          "torch", "transformers", "python", "huggingface", "mpl_")  # fmt: skip
@@ -53,10 +53,13 @@ def summary(docstring: str) -> str | None:
         docstring: As ``inspect.cleandoc`` leaves it.
 
     Returns:
-        About 8 to 60 words in one line.
+        About 12 to 80 words in one line.
 
-    >>> summary("Return a :class:`~numpy.ndarray` like the one that is given.\n\nParameters\n----------\na : array")
-    'Return a ndarray like the one that is given.'
+    >>> summary(
+    ...     "Return a new :class:`~numpy.ndarray`, a copy of the one given.\n\nIt is on the same device.\n\n"
+    ...     "Parameters\n----------\na : array\n    Is copied."
+    ... )
+    'Return a new ndarray, a copy of the one given. It is on the same device.'
     """
     kept: list[str] = []
     words = 0

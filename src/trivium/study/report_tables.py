@@ -68,12 +68,21 @@ class Confusion:
 
 @dataclass(frozen=True)
 class Choice:
-    """Documents that were chosen together, by whom they are read, and each source's share of the largest."""
+    """Documents that were chosen together.
+
+    Attributes:
+        who: By whom they are read.
+        counts: What was left out, and how much is left.
+        sources: How many are from each source, and that as a share of the largest source.
+        examples: The best, one from the middle and the last: the best alone would flatter.
+        more: Others, best first.
+    """
 
     who: str
     counts: Mapping[str, int]
     sources: tuple[tuple[str, int, float], ...]
     examples: tuple[JSON, ...]
+    more: tuple[JSON, ...]
 
 
 @dataclass(frozen=True)
@@ -262,11 +271,14 @@ def _choice(about: JSON, arms: Mapping[str, Sequence[str]], seeds: int, *, show:
         rest = sources[MOST_SOURCES - 1 :]
         sources = [*sources[: MOST_SOURCES - 1], (f"{len(rest)} others", sum(n for _, n in rest))]
     most = max((n for _, n in sources), default=1) or 1
+    examples = about.get("examples") or [] if show else []
+    first = {0, len(examples) // 2, len(examples) - 1}
     return Choice(
         who="; ".join(who),
         counts=about.get("counts") or {},
         sources=tuple((source, n, n / most) for source, n in sources),
-        examples=tuple(about.get("examples") or ()) if show else (),
+        examples=tuple(e for i, e in enumerate(examples) if i in first),
+        more=tuple(e for i, e in enumerate(examples) if i not in first),
     )
 
 

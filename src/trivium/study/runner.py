@@ -30,10 +30,8 @@ from trivium.study.manifest import now, provenance
 from trivium.study.progress import Reporter, Silent
 from trivium.study.reading import reading_tokens, save_reading, save_task
 from trivium.study.report import write_report
-from trivium.study.verdict import ArmResult, Verdict, decide
+from trivium.study.verdict import LINEAR, ArmResult, Verdict, decide
 from trivium.training.recipes import Spec, make_spec
-
-LINEAR = "linear"
 
 
 @dataclass(frozen=True)
@@ -86,7 +84,7 @@ def run(
     store = Store(Path(runs) / config.name)
     with store.owned():
         store.sweep()
-        return _Run(config, store, reporter or Silent(), command or f"trivium run {study}").go()
+        return _Run(config, store, reporter or Silent(), command or _command("run", study, overrides)).go()
 
 
 def choose_documents(
@@ -105,7 +103,7 @@ def choose_documents(
     store = Store(Path(runs) / config.name)
     with store.owned():
         store.sweep()
-        return _Run(config, store, reporter or Silent(), f"trivium documents {study}").choose()
+        return _Run(config, store, reporter or Silent(), _command("documents", study, overrides)).choose()
 
 
 class _Run:
@@ -360,6 +358,12 @@ class _Run:
         ]
         text = json.dumps(self.manifest, indent=2, ensure_ascii=False)
         atomic_write(self.store.root / "manifest.json", text)
+
+
+def _command(verb: str, study: StudyConfig | Path | str, overrides: Sequence[str]) -> str:
+    """How to do it again; a study that was never in a file is in the run folder."""
+    file = "config.yaml" if isinstance(study, StudyConfig) else str(study)
+    return " ".join(["trivium", verb, file, *overrides])
 
 
 def _work(stage: JSON, task: Task) -> float:

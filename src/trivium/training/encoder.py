@@ -7,7 +7,7 @@ transformers loads.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -182,7 +182,7 @@ class Encoder(nn.Module):
     def save(self, folder: Path) -> None:
         """Write plain transformers folders: ``mlm/``, and ``tasks/<name>/`` for every head, each with its tokenizer."""
         for model, place in [(self.mlm, folder / "mlm"), *((h, folder / "tasks" / n) for n, h in self.heads.items())]:
-            with self._whole(model):
+            with self._whole(model), quietly():
                 model.save_pretrained(place)
             self.tokenizer.save_pretrained(place)
 
@@ -208,7 +208,8 @@ class Encoder(nn.Module):
 
         encoder = cls(_load_mlm(str(folder / "mlm")), load_tokenizer(str(folder / "mlm")))
         for place in sorted((folder / "tasks").glob("*")):
-            head = AutoModelForSequenceClassification.from_pretrained(place, local_files_only=True)
+            with quietly():
+                head = AutoModelForSequenceClassification.from_pretrained(place, local_files_only=True)
             setattr(head, encoder.prefix, HeadOnly(getattr(head, encoder.prefix)))
             encoder.heads[place.name] = head
         return encoder
@@ -274,11 +275,26 @@ def _load_mlm(name: str, revision: str | None = None) -> Any:
     from transformers import AutoModelForMaskedLM
 
     try:
-        return AutoModelForMaskedLM.from_pretrained(
-            name, revision=revision, dtype=torch.float32, attn_implementation="sdpa", **_offline(name)
-        )
+        with quietly() if Path(name).is_dir() else nullcontext():  # a download may take long: show its bar
+            return AutoModelForMaskedLM.from_pretrained(
+                name, revision=revision, dtype=torch.float32, attn_implementation="sdpa", **_offline(name)
+            )
     except (OSError, ValueError) as error:
         raise ConfigError(_cannot_load(name, "a masked language model", error)) from error
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Keep transformers from drawing a bar for every file it reads or writes."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def _offline(name: str) -> dict[str, bool]:

@@ -74,6 +74,8 @@ class StageRun:
         if stage.reset_head or task.name not in encoder.heads:
             with seeds.torch_scope(seed, "head", stage.name):
                 encoder.add_head(task.name, self.kind, task.labels)
+        if "task" in stage.mix:
+            encoder.tokenizer.model_max_length = stage.max_length  # saved with it: who predicts cuts as training did
         self.dev = None
         if "task" in stage.mix and "dev" in task.tables:
             self.dev = self.kind.encode(encoder.tokenizer, task.rows("dev"), stage.max_length)

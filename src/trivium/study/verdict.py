@@ -13,20 +13,19 @@ evidence", and the sentence says why. Means, tables and figures for readers are 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Literal, Self, TypeVar
 
 import numpy as np
 
 from trivium.core import JSON
 from trivium.errors import ArtifactError
-from trivium.kinds.metrics import Counts, Metric
 from trivium.seeds import numpy_rng
+from trivium.study import report_verdict
 from trivium.study.report_text import (
     clip,
     count,
     duration,
     interval,
-    listed,
     metric_name,
     plural,
     points,
@@ -36,6 +35,9 @@ from trivium.study.report_text import (
     spread,
 )
 from trivium.study.statistics import ALPHA, Effect, bootstrap, holm
+
+if TYPE_CHECKING:  # a report needs no kinds, and with them torch
+    from trivium.kinds.metrics import Counts, Metric
 
 LINEAR = "linear"  # the study's own reference arm; see ``trivium.study.linear``
 
@@ -59,7 +61,7 @@ class ArmResult:
     """
 
     name: str
-    outcomes: Counts | None
+    outcomes: "Counts | None"
     updates: int
     tokens: int
     seconds: float
@@ -129,20 +131,7 @@ class Verdict:
     @property
     def headline(self) -> str:
         """What was asked first, in a sentence: did the methods help against the baseline?"""
-        if self.arms[self.baseline].failed is not None:
-            return f"The baseline, {short(self.baseline)}, could not be trained, so nothing can be compared with it."
-        against = [c for c in self.comparisons if c.baseline == self.baseline] or self.comparisons
-        if not against:
-            return "There is nothing to compare: only one arm could be trained."
-        if len(against) == 1:
-            return against[0].sentence
-        said = []
-        for word in ("helped", "hurt"):
-            arms = [f"{short(c.arm)} ({signed(c.delta)})" for c in against if c.verdict == word]
-            said += [f"{', '.join(arms)} {word}"] if arms else []
-        undecided = [c.arm for c in against if c.verdict == "no evidence"]
-        said += [f"no evidence for {listed(undecided)}"] if undecided else []
-        return f"Against {short(against[0].baseline)}: {'; '.join(said)}."
+        return report_verdict.headline(self.to_json())
 
     def lines(self) -> list[str]:
         """The verdict for a terminal: a table of the arms, then a sentence for each comparison."""
@@ -198,7 +187,7 @@ def decide(
     study: str,
     task: str,
     metric: str,
-    metric_function: Metric,
+    metric_function: "Metric",
     split: str,
     baseline: str,
     seeds: Sequence[int],
@@ -245,7 +234,7 @@ def decide(
     )
 
 
-def _score(arm: ArmResult, metric: Metric) -> ArmScore:
+def _score(arm: ArmResult, metric: "Metric") -> ArmScore:
     cost = (arm.updates, arm.tokens, arm.seconds, arm.failed)
     if arm.outcomes is None:
         return ArmScore(None, None, (), *cost)

@@ -233,6 +233,7 @@ def from_scratch(spec: Scratch, tokenizer: Any, max_length: int) -> Encoder:
     else:
         config = ModernBertConfig(
             intermediate_size=2 * width,
+            initializer_range=(2 / (5 * width)) ** 0.5,  # SmallInit, Nguyen and Salazar 2019; 0.02 is for width 1000
             layer_types=["full_attention"] * layers,  # a window of 128 would hide nothing at these lengths
             classifier_pooling="mean",  # a [CLS] that was never trained for sentences says little
             cls_token_id=tokenizer.cls_token_id,

@@ -101,7 +101,7 @@ def tiny_study(data: Path) -> dict[str, Any]:
     """A study file's contents that takes a second or two to run."""
     joint = {"preset": "tlm-joint", "updates": 8, "mix": {"documents": 3, "task": 1}, "batch_tokens": 512}
     tune = {"preset": "finetune", "updates": 8, "batch_rows": 8}
-    return {
+    study = {
         "name": "tiny",
         "seeds": 2,
         "task": {"path": str(data / "reviews")},
@@ -114,6 +114,8 @@ def tiny_study(data: Path) -> dict[str, Any]:
         },
         "engine": {"workers": 1},
     }
+    own: dict[str, Any] = json.loads(json.dumps(study))  # no two arms share a stage that a test may change
+    return own
 
 
 @pytest.fixture(scope="session")

@@ -220,6 +220,15 @@ def test_an_override_that_goes_nowhere_is_refused(study: Path, override: str, to
         load_config(study, [override])
 
 
+def test_an_override_of_what_is_written_once_for_two_arms_changes_one(tmp_path: Path) -> None:
+    """YAML's anchors make one list of the two; a person reads two."""
+    text = "arms: {finetune: {stages: &s [{preset: finetune}]}, tlm: {stages: *s}}"
+    path = write(tmp_path, yaml.safe_dump({**STUDY, "arms": None}).replace("arms: null", text))
+    arms = load_config(path, ["arms.tlm.stages.0.lr=1", "arms.tlm.stages.0.clip=2"]).arms
+    assert arms["tlm"].stages == [{"preset": "finetune", "lr": 1, "clip": 2}]
+    assert arms["finetune"].stages == [{"preset": "finetune"}]
+
+
 @dataclass(frozen=True)
 class Ham:
     slices: int
@@ -307,7 +316,7 @@ def test_a_class_of_the_users_is_a_kind(tmp_path: Path, monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("updates", 0), ("epochs", 0.0), ("lr", 0.0), ("lr", float("nan")), ("lr", float("inf")), ("warmup", 1.5),
+        ("updates", 0), ("epochs", 0.0), ("lr", -1.0), ("lr", float("nan")), ("lr", float("inf")), ("warmup", 1.5),
         ("mlm_weight", -1.0), ("batch_rows", 0), ("batch_tokens", 0), ("max_length", 7), ("weight_decay", -0.1),
         ("clip", 0.0), ("dropout", 1.5), ("evaluate_every", 0), ("patience", 0), ("freeze", -1), ("layer_decay", 0.0),
     ],

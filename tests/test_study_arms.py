@@ -76,7 +76,7 @@ def test_a_preset_gives_way_to_what_is_said() -> None:
         ({"stages": [{**TUNE, "updates": 1, "epochs": 1}]}, "arms.a.stages.0: stage 'finetune': give exactly one of"),
         (
             {"stages": [TUNE, {**TUNE, "name": "b", "lr": -1}]},
-            "arms.a.stages.1: stage 'b', lr: expected a number above 0",
+            "arms.a.stages.1: stage 'b', lr: expected a number from 0",
         ),
         ({"stages": [{**TUNE, "mix": {"tsak": 1}}]}, "arms.a.stages.0, mix.tsak: expected 'task' or 'documents'"),
         ({"masker": {"kind": "wholeword"}, "stages": [TUNE]}, "arms.a.masker: unknown kind 'wholeword'; did you mean"),

@@ -298,3 +298,13 @@ def test_a_stage_is_as_long_as_it_says() -> None:
         Stage("s", {"task": 1})
     with pytest.raises(ConfigError, match="unknown stream"):
         Stage("s", {"tasks": 1}, updates=3)  # type: ignore[dict-item]
+
+
+def test_a_tokenizer_depends_on_its_texts_alone(texts: list[str]) -> None:
+    """Ties between pieces are many in so few texts; whoever breaks them by chance fails here."""
+    from trivium.training.tokenizer import train_tokenizer
+
+    rare = [*texts, "naïve café 東京 Ωmega x²"] * 2
+    known = train_tokenizer(rare, 600).get_vocab()
+    assert all(train_tokenizer(rare[::-1], 600).get_vocab() == known for _ in range(3))
+    assert train_tokenizer(rare, 600).tokenize("CAFE", add_special_tokens=False)[0] == "cafe"

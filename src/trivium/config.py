@@ -127,7 +127,7 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> StudyConfig:
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: expected keys such as 'name', 'task' and 'arms', found {type(raw).__name__}.")
     for override in overrides:
-        _override(raw, override)
+        raw = _override(raw, override)
     return parse_config(raw, str(path))
 
 
@@ -198,29 +198,30 @@ def choose(kinds: Mapping[str, type[T]], options: Mapping[str, Any], where: str)
     return build(cls, rest, where)
 
 
-def _override(raw: dict[str, Any], override: str) -> None:
+def _override(raw: dict[str, Any], override: str) -> dict[str, Any]:
     path, equals, value = override.partition("=")
     if not equals:
         raise ConfigError(f"'{override}': expected key=value, for example seeds=5.")
-    *parents, last = path.split(".")
-    place: Any = raw
-    for i, key in enumerate(parents):
-        place = _down(place, key, ".".join(parents[: i + 1]))
     try:
         parsed = yaml.safe_load(value)
     except yaml.YAMLError:
         raise ConfigError(f"'{override}': the value is no YAML.") from None
+    changed: dict[str, Any] = _put(raw, path.split("."), parsed)
+    return changed
+
+
+def _put(place: Any, keys: Sequence[str], value: Any, path: str = "") -> Any:
+    """A place with a value put into it; a copy, because with YAML's anchors one place can stand in many."""
+    if not keys:
+        return value
+    if not isinstance(place, dict | list):
+        raise ConfigError(f"'{path}': holds a plain value ({place!r}) in the study file and nothing below it.")
+    key, *rest = keys
+    path = f"{path}.{key}" if path else key
     if isinstance(place, list):
-        place[_index(place, last, path)] = parsed
-    else:
-        place[last] = parsed
-
-
-def _down(place: Any, key: str, path: str) -> Any:
-    below = place[_index(place, key, path)] if isinstance(place, list) else place.setdefault(key, {})
-    if not isinstance(below, dict | list):
-        raise ConfigError(f"'{path}': holds a plain value ({below!r}) in the study file and nothing below it.")
-    return below
+        at = _index(place, key, path)
+        return [*place[:at], _put(place[at], rest, value, path), *place[at + 1 :]]
+    return {**place, key: _put(place.get(key, {}), rest, value, path)}
 
 
 def _index(place: list[Any], key: str, path: str) -> int:

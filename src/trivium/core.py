@@ -86,8 +86,8 @@ class Task:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Changes when anything that a result depends on changes: rows, labels, kind, metric."""
-        rows = {split: _table_digest(self.tables[split]) for split in self.tables}
+        """Changes when anything that a result depends on changes: rows, labels, kind, metric; not where files lie."""
+        rows = {split: _table_digest(table.drop_columns(["file", "row"])) for split, table in self.tables.items()}
         return digest([self.name, self.kind, self.metric, self.labels, rows])
 
 
@@ -287,8 +287,8 @@ class Stage:
 _LIMITS: Mapping[str, tuple[tuple[str, ...], Callable[[float], bool]]] = {
     "at least 1": (("updates", "batch_rows", "batch_tokens", "evaluate_every", "patience"), lambda n: n >= 1),
     "at least 8 tokens": (("max_length",), lambda n: n >= 8),  # two texts, three special tokens, and something to read
-    "a number above 0": (("epochs", "lr", "clip", "layer_decay"), lambda x: 0 < x < math.inf),
-    "a number from 0": (("mlm_weight", "weight_decay", "freeze"), lambda x: 0 <= x < math.inf),
+    "a number above 0": (("epochs", "clip", "layer_decay"), lambda x: 0 < x < math.inf),
+    "a number from 0": (("lr", "mlm_weight", "weight_decay", "freeze"), lambda x: 0 <= x < math.inf),
     "a share from 0 to 1": (("warmup", "dropout"), lambda x: 0 <= x <= 1),
 }
 

@@ -34,7 +34,6 @@ class Classify:
         """An ``AutoModelForSequenceClassification`` with the label *names* in its config."""
         from transformers import AutoModelForSequenceClassification
 
-        config.num_labels = len(labels)  # before the names: setting it makes up names of its own
         config.id2label = dict(enumerate(labels))
         config.label2id = {name: i for i, name in enumerate(labels)}
         config.problem_type = "single_label_classification"

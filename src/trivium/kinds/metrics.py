@@ -2,7 +2,7 @@
 
 A prediction leaves a row of *counts* behind: for classification, one-hot true positives, false positives and false
 negatives of every label. Counts add up over rows, and every metric here is a function of the sum. Resampling rows is
-then a matrix product, and a verdict of 5,000 resamples costs less than a second.
+then a matrix product, and a verdict of 2,000 resamples costs less than a second.
 """
 
 from collections.abc import Callable, Mapping

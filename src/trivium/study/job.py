@@ -4,6 +4,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import trivium
@@ -28,12 +29,12 @@ def train_arm(item: JSON, send: Send) -> JSON:
         send: Told ``{"stage": i, "done": updates, "total": updates}`` now and then.
 
     Returns:
-        The artifact folder of every stage, in order.
+        The artifact of every stage, in order, in JSON.
     """
     store, spec = Store(Path(item["root"])), make_spec(item["encoder"])
     stages = [build(Stage, options, "stages") for options in item["stages"]]
     parent: Artifact | None = None
-    folders = []
+    made = []
     for i, stage in enumerate(stages):
         inputs = {
             "trivium": trivium.__version__,
@@ -51,8 +52,8 @@ def train_arm(item: JSON, send: Send) -> JSON:
         parent = store.make("stage", inputs, write)
         shutil.rmtree(resume, ignore_errors=True)
         send({"stage": i, "done": 1, "total": 1, "finished": True})
-        folders.append(str(parent.folder))
-    return folders
+        made.append({**asdict(parent), "folder": str(parent.folder)})
+    return made
 
 
 def _stage_writer(

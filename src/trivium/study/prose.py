@@ -35,9 +35,10 @@ _STOP = re.compile(
     re.IGNORECASE,
 )
 _SENTENCE = re.compile(r"(?<=[.!?:])(?<!\be\.g\.)(?<!\bi\.e\.)(?<!\ba\.k\.a\.)\s+(?=[^a-z\s])")
-_DANGLING = re.compile(  # what it goes on with was a list, a formula or a link
-    r"\b(a|an|and|are|as|at|be|by|for|from|has|in|is|of|on|or|see|that|the|to|via|where|with)\W*$", re.IGNORECASE
-)
+_DANGLING = frozenset((  # what a sentence goes on with after these was a list, a formula or a link
+    "a", "an", "and", "are", "as", "at", "by", "for", "from", "in", "is", "of", "or", "see", "that", "the", "to",
+    "with",
+))  # fmt: skip
 _LEGAL = re.compile(r"copyright|licen[sc]e|all rights reserved|warranty|permission is|spdx", re.IGNORECASE)
 _HOLE = re.compile(r"%\(|%s|\{\w*\}|@\w+@")  # to be filled in by the library when it is imported
 _WORD = re.compile(r"[A-Za-z]{2,}")
@@ -65,7 +66,8 @@ def summary(docstring: str) -> str | None:
     words = 0
     for sentence in _SENTENCE.split(plain(_prose(docstring))):
         length = len(sentence.split())
-        if _DANGLING.search(sentence) or (kept and sentence.endswith(":")) or not _WORD.search(sentence):
+        last = sentence.rstrip(" .:,(").rpartition(" ")[2].lower()
+        if last in _DANGLING or (kept and sentence.endswith(":")) or not _WORD.search(sentence):
             continue
         if kept and words + length > LONGEST:
             break
@@ -151,10 +153,8 @@ def _sentences(lines: list[str]) -> tuple[list[str], bool]:
 def _is_english(text: str) -> bool:
     """Whether a text is a sentence or more of English prose and not a template."""
     found = _WORD.findall(text)
+    if len(found) < SHORTEST or sum(word.lower() in _GLUE for word in found) < 2 or _HOLE.search(text):
+        return False
     letters = sum(sign.isalpha() or sign.isspace() for sign in text)
     foreign = sum(not sign.isascii() for sign in text)
-    glue = sum(word.lower() in _GLUE for word in found)
-    return (
-        len(found) >= SHORTEST and glue >= 2 and letters >= 0.85 * len(text) and foreign <= 0.02 * len(text)
-        and not _HOLE.search(text)
-    )  # fmt: skip
+    return letters >= 0.85 * len(text) and foreign <= 0.02 * len(text)

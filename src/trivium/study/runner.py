@@ -17,7 +17,7 @@ import yaml
 import trivium
 from trivium import engine, seeds
 from trivium.config import StudyConfig, load_config
-from trivium.core import JSON, Corpus, Score, Selection, Split, Task
+from trivium.core import JSON, Corpus, Score, Selection, Split, Task, digest
 from trivium.documents import SELECTORS, NoDocuments, examples, select_documents
 from trivium.errors import TriviumError
 from trivium.kinds import kind_of
@@ -189,7 +189,8 @@ class _Run:
             "trivium": trivium.__version__,
             "selector": spelled(arm.selector, SELECTORS),
             "corpus": corpus.fingerprint,
-            "task": self.task.fingerprint,
+            "task": self.task.sealed().fingerprint,
+            "held_out": digest(self.task.texts("test")) if "test" in self.task.tables else None,
             "seed": seed if arm.selector.seeded else None,
         }
 
@@ -241,7 +242,8 @@ class _Run:
                 self.failed.setdefault(name, str(answer))
                 self.reporter.say(f"{name}, seed {seed} failed: {answer}")
             else:
-                stages[name, seed] = [Path(folder) for folder in answer]
+                made = [self._keep(Artifact(**{**stage, "folder": Path(stage["folder"])})) for stage in answer]
+                stages[name, seed] = [stage.folder for stage in made]
         if len(self.failed) == len(self.arms):
             raise TriviumError("no arm could be trained:\n" + "\n".join(f"{n}: {t}" for n, t in self.failed.items()))
         return stages
@@ -346,7 +348,7 @@ class _Run:
         self.manifest["seconds"] = round(time.monotonic() - self.begun, 1)
         if status == "finished":
             self.manifest["finished"] = now()
-        unique = {artifact.folder.name: artifact for artifact in self.made}
+        unique = {artifact.folder.name: artifact for artifact in reversed(self.made)}  # the first mention made it
         self.manifest["artifacts"] = [
             {
                 "folder": name,
@@ -354,7 +356,7 @@ class _Run:
                 "seconds": artifact.seconds,
                 "status": "reused" if artifact.reused else "made",
             }
-            for name, artifact in unique.items()
+            for name, artifact in reversed(unique.items())
         ]
         text = json.dumps(self.manifest, indent=2, ensure_ascii=False)
         atomic_write(self.store.root / "manifest.json", text)

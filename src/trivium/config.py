@@ -68,7 +68,7 @@ class EngineConfig(_Strict):
 
     kind: Literal["local"] = Field("local", description="Processes on this machine.")
     workers: int | None = Field(
-        None, ge=1, description="How many; not given: two cores for each on a CPU, one in all on a GPU."
+        None, ge=1, description="How many; not given: one for every core up to four, or one on a GPU."
     )
 
 
@@ -119,7 +119,7 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> StudyConfig:
     """
     path = Path(path)
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+        raw = yaml.load(path.read_text(encoding="utf-8-sig"), _NoDuplicates)  # noqa: S506 - a SafeLoader
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such study file. `trivium new DATA -o {path}` writes one.") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -129,6 +129,19 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> StudyConfig:
     for override in overrides:
         raw = _override(raw, override)
     return parse_config(raw, str(path))
+
+
+class _NoDuplicates(yaml.SafeLoader):
+    """Refuses a key that stands twice: plain YAML would drop the first, for example a whole arm, without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if key.value in seen:
+                    raise yaml.YAMLError(f"the key '{key.value}' a second time in line {key.start_mark.line + 1}")
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 def parse_config(raw: Mapping[str, Any], where: str) -> StudyConfig:

@@ -6,7 +6,7 @@ from typing import Any
 
 from trivium.config import StudyConfig, choose
 from trivium.core import JSON, Stage
-from trivium.documents import SELECTORS, NoDocuments, Selector
+from trivium.documents import SELECTORS, NoDocuments, RandomDocuments, Selector
 from trivium.errors import ConfigError
 from trivium.masking import MASKERS, RandomTokens
 from trivium.training.loop import planned_updates
@@ -94,23 +94,18 @@ def equalise(arms: Mapping[str, Arm], rows: int, tokens: Mapping[str, int], *, e
 def questions(arms: Mapping[str, Arm], baseline: str) -> list[tuple[str, str]]:
     """Which arm is measured against which: each against the baseline, and each against its random twin.
 
-    The random twin of an arm differs from it in nothing but that it reads random documents. Against the baseline one
-    learns whether reading helped; against the twin, whether *choosing* did.
+    The random twin of an arm differs from it in nothing but that it reads random documents, as many of them. Against
+    the baseline one learns whether reading helped; against the twin, whether *choosing* did.
     """
     pairs = [(name, baseline) for name in arms if name != baseline]
-    for name, arm in arms.items():
-        for other, twin in arms.items():
-            same = arm.recipe == twin.recipe and name != other
-            chosen = kind_of_selector(arm.selector) != "random" and kind_of_selector(twin.selector) == "random"
-            if same and chosen and other != baseline:
-                pairs.append((name, other))
+    pairs += [(name, other) for name in arms for other in arms if other != baseline and _twins(arms[name], arms[other])]
     return pairs
 
 
-def kind_of_selector(selector: Selector) -> str:
-    """The ``kind`` that the study file gives a selector."""
-    kind: str = spelled(selector, SELECTORS)["kind"]
-    return kind
+def _twins(arm: Arm, twin: Arm) -> bool:
+    """Whether the second is the random twin of the first."""
+    chosen = not isinstance(arm.selector, RandomDocuments | NoDocuments) and isinstance(twin.selector, RandomDocuments)
+    return chosen and arm.recipe == twin.recipe and arm.selector.budget == twin.selector.budget
 
 
 def spelled(strategy: Any, kinds: Mapping[str, type[Any]]) -> dict[str, JSON]:

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
-from trivium.store import atomic_write
-from trivium.study.docstrings import write_docstrings
+import trivium
+from trivium.store import Store, atomic_write
+from trivium.study.docstrings import versions, write_docstrings
 from trivium.study.progress import Reporter, Silent
 from trivium.study.runner import Study, run
 
@@ -20,7 +21,7 @@ def run_demo(runs: Path | str = "runs", overrides: Sequence[str] = (), reporter:
     """Gather docstrings, then run the study that asks which library a docstring comes from.
 
     Args:
-        runs: Where run folders lie. Data and study file are put into ``demo/data`` and ``demo/study.yaml`` there.
+        runs: Where run folders lie. The study file is ``demo/study.yaml`` there, the data an artifact beside it.
         overrides: ``key=value`` pairs that win over the study file.
         reporter: Who is told how it goes; nobody, if not given.
 
@@ -28,11 +29,14 @@ def run_demo(runs: Path | str = "runs", overrides: Sequence[str] = (), reporter:
         DataError: one of the libraries is not installed whole.
     """
     reporter = reporter or Silent()
-    folder = Path(runs) / NAME
-    data, study = folder / "data", folder / "study.yaml"
-    with reporter.phase("gathering docstrings") as bar:
-        write_docstrings(data, progress=bar)
-    text = files("trivium.study").joinpath("demo.yaml").read_text(encoding="utf-8")
-    atomic_write(study, text.replace("DATA", str(data)))
-    command = " ".join(["trivium demo", *overrides])
-    return run(study, overrides, runs=runs, reporter=reporter, command=command)
+    store = Store(Path(runs) / NAME)
+
+    def write(folder: Path) -> None:
+        with reporter.phase("gathering docstrings") as bar:
+            write_docstrings(folder / "data", progress=bar)
+
+    made = store.make("docstrings", {"trivium": trivium.__version__, "versions": versions()}, write)
+    study = files("trivium.study").joinpath("demo.yaml").read_text(encoding="utf-8")
+    file = store.root / "study.yaml"
+    atomic_write(file, study.replace("DATA", (made.folder / "data").as_posix()))
+    return run(file, overrides, runs=runs, reporter=reporter, command=" ".join(["trivium demo", *overrides]))

@@ -160,9 +160,7 @@ def write_docstrings(
             raise ConfigError(f"{split}_per_label: expected at least 1 row, found {wanted}.")
     if folder.exists() and any(folder.iterdir()) and not (folder / "done.json").exists():
         raise ArtifactError(f"{folder}: expected no folder, or an earlier one, found other files. Name another folder.")
-    installed = _required(
-        ["trivium", *LIBRARIES.values()], [str(p) for p in (sys.path if packages is None else packages)]
-    )
+    installed = _read_from(packages)
     modules = [*_installed_modules(installed), *_standard_modules(stdlib or Path(sysconfig.get_path("stdlib")))]
     found, broken = _read(modules, _part(progress, 0.0, 0.8))
     rows = _rows(found)
@@ -175,11 +173,28 @@ def write_docstrings(
         characters=sum(len(document.text) for document in documents),
         aside=aside,
         broken=broken,
-        versions={STANDARD: platform.python_version()} | {name: installed[name].version for name in sorted(installed)},
+        versions=_versions(installed),
         seed=seed,
     )
     _write(folder, splits, documents, done)
     return done
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of every package that ``write_docstrings`` would read here: the same versions, the same files.
+
+    Raises:
+        DataError: a package that trivium requires is missing.
+    """
+    return _versions(_read_from(None))
+
+
+def _read_from(packages: Sequence[str | Path] | None) -> dict[str, Distribution]:
+    return _required(["trivium", *LIBRARIES.values()], [str(p) for p in (sys.path if packages is None else packages)])
+
+
+def _versions(installed: Mapping[str, Distribution]) -> dict[str, str]:
+    return {STANDARD: platform.python_version()} | {name: installed[name].version for name in sorted(installed)}
 
 
 def _write(folder: Path, splits: _Splits, documents: Sequence[_Docstring], done: Docstrings) -> None:

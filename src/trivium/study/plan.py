@@ -277,7 +277,7 @@ def _screened(task: Task, corpus: Corpus, bar: Bar) -> list[str]:
             held += mark in held_out
             repeated += mark in seen
             seen.add(mark)
-        bar(start, len(corpus))
+        bar(min(start + _BLOCK, len(corpus)), len(corpus))
     notes = []
     if held:
         notes.append(f"{held:,} documents equal a dev or test text; no arm will read them.")

@@ -113,6 +113,7 @@ class _Run:
         self.config, self.store, self.reporter, self.command = config, store, reporter, command
         self.spec: Spec = make_spec(config.encoder)
         self.arms: dict[str, Arm] = resolve(config)
+        self.asked = questions(self.arms, config.baseline)  # before lengths differ
         self.seeds = config.seed_list
         self.failed: dict[str, str] = {}
         self.made: list[Artifact] = []
@@ -276,7 +277,7 @@ class _Run:
                     lines.append(score_line(name, seed, scores[name, seed], self.task))
                 bar(i + 1, len(pairs))
         results = [self._result(name, scores, stages) for name in self.arms]
-        asked = questions(self.arms, self.config.baseline)
+        asked = list(self.asked)
         if self.config.linear:
             with self.reporter.phase("the linear model"):
                 made, linear = judge_linear(self.store, self.task, parts)

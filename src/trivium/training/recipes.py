@@ -17,7 +17,7 @@ from trivium.training.encoder import SIZES, Pretrained, Scratch
 Spec = Scratch | Pretrained
 
 # peak rate of masked language modelling from random weights: smaller encoders bear larger steps
-_SCRATCH_RATE: Mapping[str, float] = {"tiny": 2e-3, "mini": 1e-3, "small": 7e-4, "base": 4e-4, "large": 2e-4}
+_SCRATCH_RATE: Mapping[str, float] = {"tiny": 3e-3, "mini": 2e-3, "small": 1.2e-3, "base": 6e-4, "large": 3e-4}
 
 
 @dataclass(frozen=True)
@@ -38,30 +38,23 @@ class Recipe:
 
 
 def _finetune(spec: Spec) -> dict[str, Any]:
-    scratch = isinstance(spec, Scratch)
-    return {
-        "mix": {"task": 1},
-        "epochs": 20,
-        "lr": _SCRATCH_RATE[spec.scratch] / 2 if isinstance(spec, Scratch) else 5e-5,
-        "batch_rows": 16 if scratch else 32,
-        "dropout": 0.1,
-        "patience": 4,
-        "reset_head": True,
-    }
+    if isinstance(spec, Pretrained):
+        own: dict[str, Any] = {"lr": 5e-5, "batch_rows": 32}
+    else:
+        own = {"lr": _SCRATCH_RATE[spec.scratch] / 3, "batch_rows": 16, "dropout": 0.3}
+    return {"mix": {"task": 1}, "epochs": 20, "patience": 4, "reset_head": True, **own}
 
 
 def _adapt(spec: Spec) -> dict[str, Any]:
-    return {
-        "mix": {"documents": 1},
-        "updates": 2000,
-        "lr": _SCRATCH_RATE[spec.scratch] if isinstance(spec, Scratch) else 1e-4,
-        "batch_tokens": 4096,
-        "keep_best": False,
-    }
+    if isinstance(spec, Pretrained):
+        own = {"lr": 1e-4, "batch_tokens": 4096}
+    else:  # from random weights, many small updates bring more than few large ones
+        own = {"lr": _SCRATCH_RATE[spec.scratch], "batch_tokens": 1024}
+    return {"mix": {"documents": 1}, "updates": 2000, "batch_rows": 16, "keep_best": False, **own}
 
 
 def _tlm_joint(spec: Spec) -> dict[str, Any]:
-    return {**_adapt(spec), "mix": {"documents": 19, "task": 1}, "mlm_weight": 20.0}
+    return {**_adapt(spec), "mix": {"documents": 4, "task": 1}, "mlm_weight": 1.0}
 
 
 def make_spec(options: Mapping[str, Any], where: str = "encoder") -> Spec:

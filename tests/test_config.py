@@ -368,3 +368,11 @@ def test_short_forms_have_a_long_one() -> None:
     assert parse_config({**STUDY, "corpus": None}, "here").corpus_config is None
     assert parse_config(STUDY, "here").seed_list == [3, 5]
     assert parse_config({**STUDY, "seeds": 2}, "here").seed_list == [0, 1]
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    """Plain YAML would keep the last arm of a name and drop the others without a word."""
+    file = tmp_path / "study.yaml"
+    file.write_text("name: a\narms:\n  tlm: {stages: []}\n  tlm: {stages: []}\n")
+    with pytest.raises(ConfigError, match=r"study\.yaml.*'tlm' a second time in line 4"):
+        load_config(file)

@@ -16,7 +16,6 @@ from trivium.masking import MASKERS, RandomTokens, WholeWord
 from trivium.study.arms import (
     Arm,
     equalise,
-    kind_of_selector,
     questions,
     resolve,
     spelled,
@@ -50,7 +49,7 @@ def test_what_a_study_leaves_out_is_filled_in() -> None:
     assert arms["tlm"].selector == BM25(max_tokens=9000)
     assert arms["tlm"].recipe.masker == WholeWord(0.3)
     joint, tune = arms["tlm"].recipe.stages
-    assert (joint.name, joint.mix, joint.lr) == ("tlm-joint", {"documents": 19, "task": 1}, 2e-3)
+    assert (joint.name, joint.mix, joint.lr) == ("tlm-joint", {"documents": 4, "task": 1}, 3e-3)
     assert tune == arms["finetune"].recipe.stages[0]
 
 
@@ -169,7 +168,7 @@ def test_arms_that_read_nothing_have_no_twin() -> None:
 def test_a_selector_is_spelled_as_the_study_file_would(strategy: Any) -> None:
     told = spelled(strategy, SELECTORS)
     assert choose(SELECTORS, told, "here") == strategy
-    assert SELECTORS[kind_of_selector(strategy)] is type(strategy)
+    assert SELECTORS[spelled(strategy, SELECTORS)["kind"]] is type(strategy)
     assert set(told) == {"kind", *asdict(strategy)}
 
 

@@ -355,7 +355,7 @@ def test_it_says_what_was_compared_and_how_to_repeat_it(usual: Path) -> None:
     assert "there was no dev split" in page.text
     assert "Task citations · macro-F1 on test (400 rows) · mini encoder from scratch · 3 seeds" in page.text
     arms = page.rows("What each arm reads")
-    assert arms["tlm"][2] == "tlm-joint (400 updates, documents 19 : task 1) → finetune (200 updates)"
+    assert arms["tlm"][2] == "tlm-joint (400 updates, documents 4 : task 1) → finetune (200 updates)"
     assert arms["finetune baseline"] == [
         "the task alone",
         "–",  # fine-tuning hides nothing, whatever the masker

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -195,7 +195,7 @@ def test_only_evaluate_sees_test(fresh: Fresh, task: Task, documents: Encoded) -
             assert isinstance(sealed, Spy)
             return sealed
 
-    run(encoder, TUNE, Spy(**vars(task)), documents)
+    run(encoder, TUNE, Spy(**{f.name: getattr(task, f.name) for f in fields(task)}), documents)
     assert set(opened) == {"train", "dev"}
     with pytest.raises(LeakError, match="evaluate"):
         evaluate(encoder, task.sealed())

@@ -119,7 +119,7 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> StudyConfig:
     """
     path = Path(path)
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8-sig"), _NoDuplicates)  # noqa: S506 - a SafeLoader
+        raw = _NoDuplicates(path.read_text(encoding="utf-8-sig")).get_single_data()
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such study file. `trivium new DATA -o {path}` writes one.") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

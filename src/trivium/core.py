@@ -87,7 +87,7 @@ class Task:
     @cached_property
     def fingerprint(self) -> str:
         """Changes when anything that a result depends on changes: rows, labels, kind, metric; not where files lie."""
-        rows = {split: _table_digest(table.drop_columns(["file", "row"])) for split, table in self.tables.items()}
+        rows = {split: _table_digest(table) for split, table in self.tables.items()}
         return digest([self.name, self.kind, self.metric, self.labels, rows])
 
 
@@ -322,9 +322,9 @@ class Score:
 
 
 def _table_digest(table: pa.Table) -> str:
-    """Content of a table: values and column names, however it is chunked."""
+    """Content of a table: values and column names, however it is chunked, and wherever its rows came from."""
     hasher = xxhash.xxh3_128()
-    for name in table.column_names:
+    for name in [name for name in table.column_names if name not in ("file", "row")]:
         column = table[name].combine_chunks()
         hasher.update(name.encode())
         hasher.update(json.dumps(column.to_pylist(), ensure_ascii=False).encode())

@@ -354,7 +354,7 @@ def test_rows_without_text_or_label_are_counted_not_lost() -> None:
     assert task.notes == (
         "reviews/train.jsonl: 6 of 30 rows dropped because column 'text' is empty: row 2, 5, 6, 10, 13 and 1 more.",
         "reviews/train.jsonl: 2 of 30 rows dropped because column 'label' is empty: row 3, 4.",
-        "test: there is none, so only dev can be judged.",
+        "test: there is none. The verdict is about dev, which also chooses weights and so flatters.",
     )
     assert task.rows("train")["row"].to_pylist() == [i + 1 for i in range(30) if i not in (1, 2, 3, 4, 5, 9, 12, 20)]
 

@@ -69,7 +69,7 @@ def run(study: StudyFile, overrides: Overrides = None, runs: Runs = Path("runs")
 @app.command()
 @explained
 def check(study: StudyFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
-    """Check a study file and its data, time a few real steps, and print the plan. Writes nothing."""
+    """Check a study file and its data, time a few real steps, and print the plan; no run folder is made."""
     from trivium.study.plan import make_plan
 
     plan = make_plan(study, overrides or [], _reporter(as_json))

@@ -1,4 +1,4 @@
-"""The nouns: Task, Corpus, Queries, Selection, Stage, Recipe, Score.
+"""The nouns: Task, Corpus, Queries, Selection, Stage, Score.
 
 Frozen, small, and free of torch, so that every room can speak of them. What is *done* with them stands in the rooms.
 """
@@ -237,7 +237,8 @@ class Stage:
         clip: Largest norm of the gradient.
         dropout: In place of the encoder's own rate, in every dropout layer it has; none keeps its own.
         evaluate_every: Updates between two looks at dev, when the stage has a task; none looks ten times.
-        patience: Stop after this many looks at dev without a better one; none never stops early.
+        patience: Stop after this many looks at dev without a better one, but not in the first half of the updates,
+            where the rate is high and dev goes up and down; none never stops early.
         keep_best: End with the weights of the best look at dev, not with the last.
         reset_head: Start with a fresh task head.
         freeze: Leave the lowest so many layers, and the embeddings, as they are.

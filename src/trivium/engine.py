@@ -25,6 +25,11 @@ Send = Callable[[JSON], None]
 Receive = Callable[[int, JSON], None]
 
 
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def run_all(
     function: str,
     items: Sequence[JSON],
@@ -54,7 +59,9 @@ def run_all(
     results: dict[int, JSON | TriviumError] = {}
     inbox: Queue[tuple[int, int, JSON]] = Queue()
     todo = list(enumerate(items))[::-1]
-    crew = [_Worker(n, inbox, max(1, (os.cpu_count() or 1) // workers), log) for n in range(min(workers, len(items)))]
+    many = min(workers, len(items))
+    threads = max(1, cores() // many)
+    crew = [_Worker(n, inbox, threads, log) for n in range(many)]
     try:
         for worker in crew:
             worker.give(function, todo.pop())

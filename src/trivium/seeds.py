@@ -51,7 +51,8 @@ def torch_scope(seed: int, *names: str | int) -> Iterator[None]:
     """
     import torch
 
-    with torch.random.fork_rng():
+    here = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices=here):
         torch.manual_seed(child(seed, *names))
         yield
 

@@ -156,7 +156,7 @@ def _complete(splits: Rows, seed: int, notes: list[str]) -> None:
     if set(splits) == {"train"}:
         _carve(splits, "test", TEST_SHARE, TEST_MOST, seed, notes)
     elif "test" not in splits:
-        notes.append("test: there is none, so only dev can be judged.")
+        notes.append("test: there is none. The verdict is about dev, which also chooses weights and so flatters.")
     if "dev" not in splits:
         _carve(splits, "dev", DEV_SHARE, DEV_MOST, seed, notes)
 

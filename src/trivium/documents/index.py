@@ -4,7 +4,6 @@ Exact: every document that holds a word of the query is scored, with the formula
 k1 + 1) and unrounded document lengths. Pruning, stop words and stemming are left out.
 """
 
-import os
 import sys
 from array import array
 from collections import Counter, defaultdict, deque
@@ -18,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trivium.data.words import words
+from trivium.engine import cores
 
 _BLOCK = 8192  # documents counted at a time
 _BATCH = 16  # queries that a thread takes at a time
@@ -101,7 +101,7 @@ class Index:
             The hits of the next few queries, in the order of ``queries``. No more than a few runs are held at a time.
         """
         assert k > 0, "the heap of a query holds at least one hit"
-        threads = threads or _cores()
+        threads = threads or cores()
         ahead: deque[Future[Hits]] = deque()
         pool = ThreadPoolExecutor(threads)
         try:
@@ -167,7 +167,3 @@ def _counted(texts: Iterator[str]) -> tuple[dict[str, int], npt.NDArray[np.int64
         lengths.append(np.array(sizes, np.int32))
         blocks.append(kernels.count(np.array(numbers, np.int32), lengths[-1], len(vocabulary)))
     return dict(vocabulary), np.concatenate(lengths).astype(np.int64), blocks
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

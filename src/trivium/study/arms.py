@@ -115,6 +115,15 @@ def spelled(strategy: Any, kinds: Mapping[str, type[Any]]) -> dict[str, JSON]:
     return {"kind": name, **asdict(strategy)}
 
 
+def spelled_arm(arm: Arm) -> dict[str, JSON]:
+    """An arm as the study file writes it, every default written out."""
+    return {
+        "documents": spelled(arm.selector, SELECTORS),
+        "masker": spelled_masker(arm.recipe.masker),
+        "stages": [spelled_stage(stage) for stage in arm.recipe.stages],
+    }
+
+
 def spelled_stage(stage: Stage) -> dict[str, JSON]:
     """A stage as the study file writes it."""
     return {key: dict(value) if isinstance(value, Mapping) else value for key, value in asdict(stage).items()}

@@ -1,11 +1,11 @@
 """What a study begins with: its task, its corpus, and how many workers there are."""
 
-import os
 from collections.abc import Mapping
 
 from trivium.config import StudyConfig
 from trivium.core import Corpus, Task
 from trivium.data import load_corpus, load_task
+from trivium.engine import cores
 from trivium.kinds import kind_of
 from trivium.study.arms import Arm
 from trivium.study.progress import Reporter
@@ -43,4 +43,4 @@ def worker_count(config: StudyConfig) -> int:
     """
     if config.engine.workers is not None:
         return config.engine.workers
-    return 1 if torch_device() == "cuda" else min(4, len(os.sched_getaffinity(0)))
+    return 1 if torch_device() == "cuda" else min(4, cores())

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-import trivium
 from trivium.config import build, choose
 from trivium.core import JSON, Stage
 from trivium.engine import Send
@@ -25,7 +24,7 @@ def train_arm(item: JSON, send: Send) -> JSON:
 
     Args:
         item: ``root`` (run folder), ``task`` and ``reading`` (artifact folders), ``encoder``, ``masker``, ``stages``
-            (as the study file spells them) and ``seed``.
+            (as the study file spells them), ``origin`` (what else weights depend on) and ``seed``.
         send: Told ``{"stage": i, "done": updates, "total": updates}`` now and then.
 
     Returns:
@@ -37,11 +36,10 @@ def train_arm(item: JSON, send: Send) -> JSON:
     made = []
     for i, stage in enumerate(stages):
         inputs = {
-            "trivium": trivium.__version__,
+            "origin": item["origin"],
             "parent": parent.key if parent else None,
             "task": Path(item["task"]).name,
             "reading": Path(item["reading"]).name,
-            "encoder": item["encoder"],
             "masker": item["masker"],
             "stage": item["stages"][i],
             "seed": item["seed"],

@@ -3,13 +3,14 @@
 import os
 import platform
 import subprocess
-import sys
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
 import trivium
 from trivium.core import JSON
+from trivium.engine import cores
+from trivium.training.encoder import torch_device
 
 PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "scipy", "scikit-learn", "pyarrow", "numba")
 
@@ -23,6 +24,21 @@ def provenance() -> dict[str, JSON]:
         "packages": {name: metadata.version(name) for name in PACKAGES},
         "hardware": hardware(),
         "started": now(),
+    }
+
+
+def software() -> dict[str, JSON]:
+    """What trained weights depend on beside data and settings: versions, and what they are computed on."""
+    import torch
+
+    from trivium.training.loop import autocast
+
+    device = torch.device(torch_device())
+    return {
+        "trivium": trivium.__version__,
+        "packages": {name: metadata.version(name) for name in ("torch", "transformers", "tokenizers")},
+        "device": device.type,
+        "precision": "bfloat16" if isinstance(autocast(device), torch.autocast) else "float32",
     }
 
 
@@ -49,8 +65,7 @@ def hardware() -> dict[str, JSON]:
 
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
-    return {"cpu": _cpu(), "cores": cores, "memory_gb": round(memory, 1), "gpu": gpu}
+    return {"cpu": _cpu(), "cores": cores(), "memory_gb": round(memory, 1), "gpu": gpu}
 
 
 def _cpu() -> str:

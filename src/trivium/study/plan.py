@@ -5,7 +5,6 @@ real (this encoder, these texts, this machine); what is multiplied is an estimat
 are not in it.
 """
 
-import os
 import resource
 import sys
 import time
@@ -22,6 +21,7 @@ from trivium import seeds
 from trivium.config import StudyConfig, load_config
 from trivium.core import JSON, Corpus, Stage, Stream, Task
 from trivium.data import count_words, fingerprint64
+from trivium.engine import cores
 from trivium.study.arms import Arm, equalise, resolve
 from trivium.study.inputs import load_inputs, worker_count
 from trivium.study.progress import Bar, Reporter, Silent
@@ -183,7 +183,7 @@ class _Timing:
         self.spec, self.task, self.corpus = make_spec(config.encoder), task, corpus
         self.texts = _sample(corpus)
         self.tokenizer = make_tokenizer(self.spec, task, self.texts)
-        self.threads = max(1, (os.cpu_count() or 1) // workers)
+        self.threads = max(1, cores() // workers)
         self.known: dict[str, _Cycle] = {}
         self.parameters = 0
 

@@ -12,6 +12,7 @@ from trivium.kinds import Encoded
 from trivium.training import encode_documents, make_tokenizer
 from trivium.training.encoder import load_tokenizer
 from trivium.training.recipes import Spec
+from trivium.training.streams import padded_tokens
 
 _ARRAYS = ("ids", "words", "types", "offsets")
 
@@ -39,7 +40,7 @@ def save_reading(spec: Spec, task: Task, documents: list[str], lengths: set[int]
     sizes = {}
     for length in sorted(lengths) if documents else []:
         encoded = encode_documents(tokenizer, documents, length)
-        sizes[length] = len(encoded.ids)
+        sizes[length] = padded_tokens(encoded)
         for name in _ARRAYS:
             np.save(folder / f"{name}-{length}.npy", getattr(encoded, name), allow_pickle=False)
     about = {"encoder": asdict(spec), "vocabulary": len(tokenizer), "tokens": sizes}
@@ -59,6 +60,6 @@ def load_reading_tokenizer(folder: Path) -> JSON:
 
 
 def reading_tokens(folder: Path) -> int:
-    """Tokens of the documents, at the shortest window length."""
+    """Tokens of the documents, padding included, at the window length that makes the most of them."""
     sizes = json.loads((folder / "reading.json").read_text())["tokens"]
     return max(sizes.values(), default=0)

@@ -23,14 +23,15 @@ from trivium.errors import TriviumError
 from trivium.kinds import kind_of
 from trivium.kinds.metrics import Counts
 from trivium.store import Artifact, Store, atomic_write
-from trivium.study.arms import Arm, equalise, questions, resolve, spelled, spelled_masker, spelled_stage
+from trivium.study.arms import Arm, equalise, questions, resolve, spelled, spelled_arm, spelled_masker, spelled_stage
 from trivium.study.inputs import load_inputs, worker_count
 from trivium.study.judging import judge_linear, judge_model, score_line
-from trivium.study.manifest import now, provenance
+from trivium.study.manifest import now, provenance, software
 from trivium.study.progress import Reporter, Silent
 from trivium.study.reading import reading_tokens, save_reading, save_task
 from trivium.study.report import write_report
 from trivium.study.verdict import LINEAR, ArmResult, Verdict, decide
+from trivium.training.encoder import head_folder, origin
 from trivium.training.recipes import Spec, make_spec
 
 
@@ -112,6 +113,7 @@ class _Run:
     def __init__(self, config: StudyConfig, store: Store, reporter: Reporter, command: str) -> None:
         self.config, self.store, self.reporter, self.command = config, store, reporter, command
         self.spec: Spec = make_spec(config.encoder)
+        self.origin = {**origin(self.spec), **software()}
         self.arms: dict[str, Arm] = resolve(config)
         self.asked = questions(self.arms, config.baseline)  # before lengths differ
         self.seeds = config.seed_list
@@ -151,7 +153,11 @@ class _Run:
         notes = [*self.task.notes, *(self.corpus.notes if self.corpus else ())]
         for note in notes:
             self.reporter.say(note)
-        written = self.config.model_dump(mode="json") | {"seeds": self.seeds}
+        written = self.config.model_dump(mode="json") | {
+            "seeds": self.seeds,
+            "encoder": {key: value for key, value in asdict(self.spec).items() if value is not None},
+            "arms": {name: spelled_arm(arm) for name, arm in self.arms.items()},
+        }
         atomic_write(self.store.root / "config.yaml", yaml.safe_dump(written, sort_keys=False, allow_unicode=True))
         self.manifest = {
             **provenance(),
@@ -169,10 +175,9 @@ class _Run:
         documents = None if isinstance(arm.selector, NoDocuments) else self._documents(arm, seed)
         lengths = {stage.max_length for stage in arm.recipe.stages if "documents" in stage.mix}
         inputs = {
-            "trivium": trivium.__version__,
+            "origin": self.origin,
             "documents": documents.key if documents else None,
             "task": self.sealed.key,
-            "encoder": asdict(self.spec),
             "lengths": sorted(lengths),
         }
 
@@ -256,6 +261,7 @@ class _Run:
             "task": str(self.sealed.folder.resolve()),
             "reading": str(prepared.reading.folder.resolve()),
             "encoder": {key: value for key, value in asdict(self.spec).items() if value is not None},
+            "origin": self.origin,
             "masker": spelled_masker(recipe.masker),
             "stages": [spelled_stage(stage) for stage in recipe.stages],
             "seed": seed,
@@ -276,6 +282,7 @@ class _Run:
                     self._keep(made)
                     lines.append(score_line(name, seed, scores[name, seed], self.task))
                 bar(i + 1, len(pairs))
+        self._note_other_looks(stages)
         results = [self._result(name, scores, stages) for name in self.arms]
         asked = list(self.asked)
         if self.config.linear:
@@ -298,6 +305,19 @@ class _Run:
             asked,
             seeds.numpy_rng(0, "verdict"),
         )
+
+    def _note_other_looks(self, stages: Mapping[tuple[str, int], list[Path]]) -> None:
+        """Say how often the test rows were looked at for other settings: whoever tunes on them should know."""
+        ours = {folders[-1].name for folders in stages.values()}
+        models = set()
+        for done in self.store.artifacts.glob("score-*/done.json"):
+            inputs = json.loads(done.read_text())["inputs"]
+            if inputs["split"] == "test" and inputs["task"] == self.task.fingerprint:
+                models.add(inputs["model"])
+        if others := len(models - ours):
+            note = f"The test rows were looked at before, for {others} models of other settings in this run folder."
+            self.manifest["notes"].append(note)
+            self.reporter.say(note)
 
     def _result(
         self, name: str, scores: Mapping[tuple[str, int], Score], stages: Mapping[tuple[str, int], list[Path]]
@@ -336,7 +356,7 @@ class _Run:
         for (name, seed), folders in stages.items():
             place = self.store.root / "models" / name / f"seed-{seed}"
             place.parent.mkdir(parents=True, exist_ok=True)
-            target = Path(os.path.relpath((folders[-1] / "tasks" / self.task.name).resolve(), place.parent.resolve()))
+            target = Path(os.path.relpath(head_folder(folders[-1], self.task.name).resolve(), place.parent.resolve()))
             place.unlink(missing_ok=True)
             place.symlink_to(target, target_is_directory=True)
 

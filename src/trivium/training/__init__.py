@@ -7,13 +7,21 @@ from collections.abc import Callable
 from typing import Any
 
 from trivium import seeds
-from trivium.core import Selection, Task
+from trivium.core import Selection, Stage, Task
 from trivium.errors import ConfigError
 from trivium.kinds import Encoded
 from trivium.kinds.text import tokenize
 from trivium.masking import Masker
 from trivium.training import recipes
-from trivium.training.encoder import Encoder, Pretrained, Scratch, from_pretrained, from_scratch, load_tokenizer
+from trivium.training.encoder import (
+    Encoder,
+    Pretrained,
+    Scratch,
+    from_pretrained,
+    from_scratch,
+    load_tokenizer,
+    torch_device,
+)
 from trivium.training.evaluation import evaluate
 from trivium.training.loop import Trace, run_stage
 from trivium.training.recipes import Recipe
@@ -31,6 +39,7 @@ __all__ = [
     "new_encoder",
     "recipes",
     "run_stage",
+    "torch_device",
     "train",
 ]
 
@@ -70,7 +79,8 @@ def train(
     Args:
         task: The task; its test split is not looked at.
         recipe: The stages, for example ``recipes.tlm()``.
-        encoder: From scratch: a size such as ``"mini"``, or a ``Scratch``. Pretrained: a folder or a hub name.
+        encoder: From scratch: a size such as ``"mini"``, or a ``Scratch``. Pretrained: a folder or a hub name. None
+            takes the one that the recipe was made for.
         documents: What to read: a selection that remembers its corpus.
         masker: Where to hide tokens, in place of the recipe's.
         seed: Of everything random.
@@ -83,7 +93,12 @@ def train(
         ConfigError: a stage reads documents and there are none.
         TrainingError: the loss is no number any more.
     """
-    spec = recipes.spec_of(encoder)
+    spec = recipes.spec_of(encoder) if encoder is not None else recipe.encoder or Scratch()
+    if recipe.encoder is not None and type(spec) is not type(recipe.encoder):
+        raise ConfigError(
+            f"encoder: the recipe's rates suit {recipe.encoder}, and the encoder is {spec}. Make the recipe for it, "
+            "for example recipes.tlm(encoder)."
+        )
     if recipe.reads() and documents is None:
         raise ConfigError("the recipe has a stage that reads documents: give documents=select_documents(…).")
     sealed = task.sealed()
@@ -98,7 +113,7 @@ def train(
             model,
             stage,
             sealed,
-            documents=encode_documents(tokenizer, texts, stage.max_length) if texts else None,
+            documents=_encoded(tokenizer, texts, stage),
             masker=masker or recipe.masker,
             seed=seed,
             watch=None if watch is None else _named(watch, stage.name),
@@ -106,11 +121,8 @@ def train(
     return model
 
 
-def torch_device() -> str:
-    """``cuda`` where there is one, else ``cpu``."""
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
+def _encoded(tokenizer: Any, texts: list[str], stage: Stage) -> Encoded | None:
+    return encode_documents(tokenizer, texts, stage.max_length) if "documents" in stage.mix else None
 
 
 def _named(watch: Callable[[str, int, int], None], stage: str) -> Callable[[int, int], None]:

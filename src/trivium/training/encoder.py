@@ -8,14 +8,16 @@ transformers loads.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
+from urllib.parse import quote, unquote
 
 import torch
+import xxhash
 from torch import Tensor, nn
 
-from trivium.errors import ConfigError
+from trivium.errors import ArtifactError, ConfigError
 from trivium.kinds import Kind
 from trivium.masking import Batch
 
@@ -122,14 +124,35 @@ class Encoder(nn.Module):
         """Give a task a fresh head, or replace the one it has.
 
         What the head has in common with the masked-language-model head (ModernBERT's dense layer) starts from there, as
-        it does when transformers loads a masked language model for classification.
+        it does when transformers loads a masked language model for classification. A pooler starts afresh.
+
+        Raises:
+            ConfigError: the architecture keeps something in its backbone that its head needs.
         """
-        head = kind.head(type(self.mlm.config).from_dict(self.mlm.config.to_dict()), labels)
+        head = kind.head(type(self.mlm.config).from_dict(self.mlm.config.to_dict()), labels).to(self.device)
         setattr(head, self.prefix, HeadOnly(getattr(head, self.prefix)))
         known, own = self.mlm.state_dict(), head.state_dict()
         shared = {name: value for name, value in known.items() if name in own and own[name].shape == value.shape}
         head.load_state_dict(shared, strict=False)
-        self.heads[task] = head.to(self.device)
+        self._demand_same(head)
+        self.heads[_key(task)] = head
+
+    def has_head(self, task: str) -> bool:
+        """Whether there is a head for a task."""
+        return _key(task) in self.heads
+
+    def labels(self, task: str) -> tuple[str, ...]:
+        """The label names of a task's head, in the order of its logits.
+
+        Raises:
+            ArtifactError: there is no such head.
+        """
+        if _key(task) not in self.heads:
+            known = ", ".join(unquote(key.removeprefix("task-")) for key in self.heads) or "none"
+            raise ArtifactError(f"the encoder has no head for task '{task}'; it has: {known}. Train it on the task.")
+        head: Any = self.heads[_key(task)]
+        names = head.config.id2label
+        return tuple(names[i] for i in range(len(names)))
 
     @property
     def parameter_count(self) -> int:
@@ -167,7 +190,7 @@ class Encoder(nn.Module):
 
     def answer(self, task: str, hidden: Tensor, batch: Batch) -> Tensor:
         """The task head's logits for a batch with these hidden states."""
-        return self._head(self.heads[task], hidden, batch)
+        return self._head(self.heads[_key(task)], hidden, batch)
 
     def _head(self, model: Any, hidden: Tensor, batch: Batch | None) -> Tensor:
         stand_in = getattr(model, self.prefix)
@@ -181,10 +204,38 @@ class Encoder(nn.Module):
 
     def save(self, folder: Path) -> None:
         """Write plain transformers folders: ``mlm/``, and ``tasks/<name>/`` for every head, each with its tokenizer."""
-        for model, place in [(self.mlm, folder / "mlm"), *((h, folder / "tasks" / n) for n, h in self.heads.items())]:
+        heads = ((head, folder / "tasks" / key.removeprefix("task-")) for key, head in self.heads.items())
+        for model, place in [(self.mlm, folder / "mlm"), *heads]:
             with self._whole(model), quietly():
                 model.save_pretrained(place)
             self.tokenizer.save_pretrained(place)
+
+    def _demand_same(self, model: Any) -> None:
+        """Compare a model with its stand-in to the same model as a whole, on a few tokens.
+
+        Raises:
+            ConfigError: they differ.
+        """
+        ids = torch.arange(8, device=self.device)[None] % len(self.tokenizer)
+        types = torch.zeros_like(ids) if self.wants_types else None
+        batch = Batch(ids, torch.ones_like(ids, dtype=torch.bool), ids, types)
+        training = (self.training, model.training)
+        self.eval(), model.eval()
+        try:
+            with torch.no_grad():
+                ours = self._head(model, self.hidden(batch), batch)
+                with self._whole(model):
+                    theirs = model(input_ids=ids, attention_mask=batch.attention.long()).logits
+            same = ours.shape == theirs.shape and torch.allclose(ours, theirs, atol=1e-4, rtol=1e-3)
+        except (AttributeError, TypeError, ValueError, RuntimeError, IndexError):
+            same = False
+        self.train(training[0]), model.train(training[1])
+        if not same:
+            raise ConfigError(
+                f"encoder: heads of the architecture '{self.backbone.config.model_type}' need more of the backbone "
+                "than its last hidden states, so they cannot share one here. Those of BERT, RoBERTa, DeBERTa, ELECTRA, "
+                "DistilBERT, MPNet and ModernBERT can."
+            )
 
     @contextmanager
     def _whole(self, model: Any) -> Iterator[None]:
@@ -211,7 +262,7 @@ class Encoder(nn.Module):
             with quietly():
                 head = AutoModelForSequenceClassification.from_pretrained(place, local_files_only=True)
             setattr(head, encoder.prefix, HeadOnly(getattr(head, encoder.prefix)))
-            encoder.heads[place.name] = head
+            encoder.heads[f"task-{place.name}"] = head
         return encoder
 
 
@@ -242,8 +293,7 @@ def from_scratch(spec: Scratch, tokenizer: Any, max_length: int) -> Encoder:
             eos_token_id=tokenizer.sep_token_id,
             **shape,
         )
-    mlm = AutoModelForMaskedLM.from_config(config, attn_implementation="sdpa")  # type: ignore[no-untyped-call]
-    return Encoder(mlm, tokenizer)
+    return Encoder(AutoModelForMaskedLM.from_config(config), tokenizer)  # type: ignore[no-untyped-call]
 
 
 def from_pretrained(spec: Pretrained) -> Encoder:
@@ -252,7 +302,33 @@ def from_pretrained(spec: Pretrained) -> Encoder:
     Raises:
         ConfigError: it cannot be loaded, or it has no fast tokenizer with a mask token.
     """
-    return Encoder(_load_mlm(spec.pretrained, spec.revision), load_tokenizer(spec.pretrained, spec.revision))
+    encoder = Encoder(_load_mlm(spec.pretrained, spec.revision), load_tokenizer(spec.pretrained, spec.revision))
+    encoder._demand_same(encoder.mlm)
+    return encoder
+
+
+def origin(spec: Scratch | Pretrained) -> dict[str, Any]:
+    """What the weights of a new encoder depend on beside the seed: its settings, and for a folder what is in it."""
+    settings = asdict(spec)
+    if isinstance(spec, Pretrained) and Path(spec.pretrained).is_dir():
+        hasher = xxhash.xxh3_128()
+        for file in sorted(f for f in Path(spec.pretrained).iterdir() if f.is_file()):
+            hasher.update(file.name.encode())
+            with file.open("rb") as opened:
+                while block := opened.read(1 << 20):
+                    hasher.update(block)
+        settings["content"] = hasher.hexdigest()
+    return settings
+
+
+def head_folder(folder: Path, task: str) -> Path:
+    """Where ``Encoder.save`` puts a task's model."""
+    return folder / "tasks" / _key(task).removeprefix("task-")
+
+
+def _key(task: str) -> str:
+    """A task's name as torch and the file system can bear it; nothing changes for letters, digits, - and _."""
+    return "task-" + quote(task, safe="").replace(".", "%2E")
 
 
 def load_tokenizer(name: str, revision: str | None = None) -> Any:
@@ -277,9 +353,7 @@ def _load_mlm(name: str, revision: str | None = None) -> Any:
 
     try:
         with quietly() if Path(name).is_dir() else nullcontext():  # a download may take long: show its bar
-            return AutoModelForMaskedLM.from_pretrained(
-                name, revision=revision, dtype=torch.float32, attn_implementation="sdpa", **_offline(name)
-            )
+            return AutoModelForMaskedLM.from_pretrained(name, revision=revision, dtype=torch.float32, **_offline(name))
     except (OSError, ValueError) as error:
         raise ConfigError(_cannot_load(name, "a masked language model", error)) from error
 
@@ -310,3 +384,8 @@ def _cannot_load(name: str, what: str, error: Exception) -> str:
         "Give a folder that holds config.json, model.safetensors and tokenizer.json, or train from scratch: "
         "encoder: {scratch: mini}."
     )
+
+
+def torch_device() -> str:
+    """``cuda`` where there is one, else ``cpu``."""
+    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,4 +1,4 @@
-"""How well an encoder does on a split. The test split is opened here and nowhere else."""
+"""How well an encoder does on a split. No encoder meets the test split anywhere else."""
 
 from pathlib import Path
 from typing import Any
@@ -7,8 +7,9 @@ import numpy as np
 import torch
 
 from trivium.core import Floats, Score, Split, Task
+from trivium.errors import ArtifactError
 from trivium.kinds import Encoded, kind_of
-from trivium.training.encoder import Encoder
+from trivium.training.encoder import Encoder, torch_device
 from trivium.training.streams import collate, padded
 
 _TOKENS = 8192  # in a batch without gradients
@@ -57,22 +58,30 @@ def score(task: Task, split: Split, gold: Any, predicted: Any, probabilities: An
     return Score(task.name, split, task.metric, values, gold, predicted, probabilities)
 
 
-def evaluate(model: Encoder | Path | str, task: Task, *, split: Split = "test", max_length: int = 128) -> Score:
+def evaluate(model: Encoder | Path | str, task: Task, *, split: Split = "test", max_length: int | None = None) -> Score:
     """Judge a trained model on one split of a task.
 
     Args:
         model: What ``train`` returned, or a folder that ``Encoder.save`` wrote.
         task: The task, as ``load_task`` returned it.
         split: Which split. Look at ``test`` once, when nothing is left to decide.
-        max_length: Longest input in tokens; rows are cut at it.
+        max_length: Longest input in tokens; rows are cut at it. None takes the length it was trained at.
 
     Returns:
         Every metric of the task's kind, and the answer to every row.
 
     Raises:
         LeakError: the task has no such split, because it is sealed or never had one.
+        ArtifactError: the model was not trained on this task, or with other labels.
     """
-    encoder = model if isinstance(model, Encoder) else Encoder.load(Path(model))
-    encoded = kind_of(task).encode(encoder.tokenizer, task.rows(split), max_length)
+    encoder = model if isinstance(model, Encoder) else Encoder.load(Path(model)).to(torch_device())
+    known = encoder.labels(task.name)
+    if known != task.labels:
+        raise ArtifactError(
+            f"task '{task.name}': expected the labels that the model was trained with, in their order "
+            f"({', '.join(known)}), found {', '.join(task.labels)}. Give load_task labels=[…] in the model's order."
+        )
+    length = max_length or encoder.tokenizer.model_max_length
+    encoded = kind_of(task).encode(encoder.tokenizer, task.rows(split), length)
     predicted, probabilities, _ = answers(encoder, task, encoded)
     return score(task, split, encoded.labels, predicted, probabilities)

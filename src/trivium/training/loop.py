@@ -18,14 +18,14 @@ from torch import Tensor
 
 from trivium import seeds
 from trivium.core import Stage, Stream, Task
-from trivium.errors import TrainingError
+from trivium.errors import ConfigError, TrainingError
 from trivium.kinds import Encoded, Kind, kind_of
 from trivium.masking import Batch, Masker, corrupt
 from trivium.training import checkpoint
 from trivium.training.encoder import Encoder
 from trivium.training.evaluation import answers, score
 from trivium.training.optimizer import make_optimizer, rate_at
-from trivium.training.streams import BatchStream
+from trivium.training.streams import BatchStream, padded, padded_tokens
 
 CHECKPOINT_SECONDS = 60.0
 Watch = Callable[[int, int], None]
@@ -67,11 +67,18 @@ class StageRun:
         seed: int,
     ) -> None:
         self.encoder, self.stage, self.task, self.masker, self.seed = encoder, stage, task, masker, seed
+        most = getattr(encoder.backbone.config, "max_position_embeddings", None)
+        if most is not None and padded(stage.max_length) > most:
+            raise ConfigError(
+                f"stage '{stage.name}': expected max_length up to {most // 16 * 16}, the most this encoder can read, "
+                f"found {stage.max_length}."
+            )
         self.kind: Kind = kind_of(task)
         self.streams = _streams(encoder, stage, task, documents, seed)
         self.cycle: list[Stream] = [s for s in self.streams for _ in range(stage.mix[s])]
-        self.updates = planned_updates(stage, len(task.rows("train")), 0 if documents is None else len(documents.ids))
-        if stage.reset_head or task.name not in encoder.heads:
+        tokens = 0 if documents is None else padded_tokens(documents)
+        self.updates = planned_updates(stage, len(task.rows("train")), tokens)
+        if stage.reset_head or not encoder.has_head(task.name):
             with seeds.torch_scope(seed, "head", stage.name):
                 encoder.add_head(task.name, self.kind, task.labels)
         if "task" in stage.mix:
@@ -156,11 +163,7 @@ class StageRun:
             means[name] = total / count if count else None
             sums.zero_()
         if any(mean is not None and not math.isfinite(mean) for mean in means.values()):
-            raise TrainingError(
-                f"stage '{self.stage.name}', seed {self.seed}: the loss is no number any more by update "
-                f"{self.trace.updates} of {self.updates} (learning rate {self.stage.lr:g}). Lower the rate "
-                f"(stages: [{{name: {self.stage.name}, lr: {self.stage.lr / 3:.1g}}}]) or raise 'warmup'."
-            )
+            raise _diverged(self)
         self.trace.events.append({"event": "loss", "update": self.trace.updates, **means})
 
     def look(self) -> bool:
@@ -184,7 +187,13 @@ class StageRun:
                 self.best = checkpoint.weights_of(self.encoder)
         else:
             self.trace.stale += 1
-        return self.stage.patience is not None and self.trace.stale >= self.stage.patience
+        return self.stalled
+
+    @property
+    def stalled(self) -> bool:
+        """Whether patience is at its end: not in the first half, where the rate is high and dev goes up and down."""
+        patience = self.stage.patience
+        return patience is not None and self.trace.stale >= patience and 2 * self.trace.updates >= self.updates
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint."""
@@ -218,7 +227,7 @@ def run_stage(
     Args:
         encoder: What to train; it gets a head for the task if it has none.
         stage: What to do.
-        task: The sealed task; its dev split steers early stopping.
+        task: The task; only its train and dev splits are looked at, dev to steer early stopping.
         documents: Tokenised documents, for stages that read them.
         masker: Where to hide tokens.
         seed: Of order, masks, dropout and fresh heads.
@@ -230,12 +239,14 @@ def run_stage(
 
     Raises:
         TrainingError: the loss is no number any more.
-        LeakError: the task is not sealed.
+        ConfigError: the stage's inputs are longer than the encoder can read.
     """
     with seeds.torch_scope(seed, stage.name):
         run = StageRun(encoder, stage, task.sealed(), documents, masker, seed)
         with encoder.dropping(stage.dropout):
             _drive(run, resume, watch or (lambda done, total: None))
+        if not all(bool(weights.isfinite().all()) for weights in encoder.parameters()):
+            raise _diverged(run)
         if run.best is not None:
             checkpoint.put_weights(encoder, run.best)
         encoder.eval()
@@ -249,9 +260,15 @@ def _drive(run: StageRun, resume: Path | None, watch: Watch) -> None:
     saved = time.monotonic()
     begun = saved - run.trace.seconds
     run.encoder.train()
-    done = run.stage.patience is not None and run.trace.stale >= run.stage.patience
+    done = run.stalled
     while run.trace.updates < run.updates and not done:
-        run.step(run.trace.updates)
+        try:
+            run.step(run.trace.updates)
+        except torch.OutOfMemoryError as error:
+            raise TrainingError(
+                f"stage '{run.stage.name}': the device ran out of memory. Lower batch_tokens "
+                f"({run.stage.batch_tokens}) or batch_rows ({run.stage.batch_rows})."
+            ) from error
         last = run.trace.updates == run.updates
         if last or run.trace.updates % run.log_every == 0:
             run.log_losses()
@@ -261,8 +278,17 @@ def _drive(run: StageRun, resume: Path | None, watch: Watch) -> None:
         run.trace.seconds = now - begun
         if resume is not None and now - saved > CHECKPOINT_SECONDS:
             run.save(resume)
-            saved = now
+            saved = time.monotonic()  # and not ``now``: on a slow disk every update would save
         watch(run.trace.updates, run.updates)
+
+
+def _diverged(run: StageRun) -> TrainingError:
+    stage = run.stage
+    return TrainingError(
+        f"stage '{stage.name}', seed {run.seed}: the loss is no number any more by update {run.trace.updates} of "
+        f"{run.updates} (learning rate {stage.lr:g}). Lower the rate (stages: [{{name: {stage.name}, "
+        f"lr: {stage.lr / 3:.1g}}}]) or raise 'warmup'."
+    )
 
 
 def planned_updates(stage: Stage, rows: int, tokens: int) -> int:
@@ -271,7 +297,7 @@ def planned_updates(stage: Stage, rows: int, tokens: int) -> int:
     Args:
         stage: The stage.
         rows: Training rows of the task.
-        tokens: Tokens of the documents.
+        tokens: Tokens of the documents, padding included.
     """
     if stage.updates is not None:
         return stage.updates

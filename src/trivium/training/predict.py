@@ -10,7 +10,7 @@ import torch
 
 from trivium.errors import ArtifactError
 from trivium.kinds.text import tokenize
-from trivium.training.encoder import load_tokenizer, quietly
+from trivium.training.encoder import load_tokenizer, quietly, torch_device
 from trivium.training.streams import collate
 
 _BLOCK, _ROWS = 2048, 32
@@ -37,7 +37,8 @@ class Predictor:
                 self.model: Any = AutoModelForSequenceClassification.from_pretrained(folder, local_files_only=True)
         except (OSError, ValueError) as error:
             raise ArtifactError(f"{folder}: expected a classification model, found: {error}") from None
-        self.model.eval()
+        self.device = torch.device(torch_device())
+        self.model.eval().to(self.device)
         config = self.model.config
         self.labels = [config.id2label[i] for i in range(config.num_labels)]
         self.types = getattr(config, "type_vocab_size", 0) > 1
@@ -52,10 +53,10 @@ class Predictor:
         with torch.inference_mode():
             for start in range(0, len(order), _ROWS):
                 rows = order[start : start + _ROWS]
-                batch = collate(encoded, rows, self.tokenizer.pad_token_id, types=self.types)
+                batch = collate(encoded, rows, self.tokenizer.pad_token_id, types=self.types).to(self.device)
                 types = {} if batch.types is None else {"token_type_ids": batch.types}
                 logits = self.model(input_ids=batch.ids, attention_mask=batch.attention.long(), **types).logits
-                found[rows] = logits.float().softmax(-1).numpy()
+                found[rows] = logits.float().softmax(-1).cpu().numpy()
         return found
 
 

@@ -27,10 +27,12 @@ class Recipe:
     Attributes:
         stages: In order.
         masker: Where to hide tokens, in the stages that do.
+        encoder: What its rates suit; none where somebody wrote them all.
     """
 
     stages: tuple[Stage, ...]
     masker: Masker = field(default_factory=RandomTokens)
+    encoder: Spec | None = None
 
     def reads(self) -> bool:
         """Whether any stage reads documents."""
@@ -110,13 +112,14 @@ def spec_of(encoder: Spec | str | None) -> Spec:
 
 def finetune(encoder: Spec | str | None = None, **changes: Any) -> Recipe:
     """Fine-tuning alone. Rates suit the encoder; any key of a stage can be changed."""
-    return Recipe((make_stage({"preset": "finetune", **changes}, spec_of(encoder), "finetune"),))
+    spec = spec_of(encoder)
+    return Recipe((make_stage({"preset": "finetune", **changes}, spec, "finetune"),), encoder=spec)
 
 
 def adapt(encoder: Spec | str | None = None, **changes: Any) -> Recipe:
     """Masked language modelling on documents, then fine-tuning (DAPT and TAPT, Gururangan et al. 2020)."""
-    stage = make_stage({"preset": "adapt", **changes}, spec_of(encoder), "adapt")
-    return Recipe((stage, *finetune(encoder).stages))
+    spec = spec_of(encoder)
+    return Recipe((make_stage({"preset": "adapt", **changes}, spec, "adapt"), *finetune(spec).stages), encoder=spec)
 
 
 def tlm(encoder: Spec | str | None = None, **changes: Any) -> Recipe:
@@ -125,5 +128,6 @@ def tlm(encoder: Spec | str | None = None, **changes: Any) -> Recipe:
     >>> [stage.name for stage in tlm("small", updates=100).stages]
     ['tlm-joint', 'finetune']
     """
-    stage = make_stage({"preset": "tlm-joint", **changes}, spec_of(encoder), "tlm-joint")
-    return Recipe((stage, *finetune(encoder).stages))
+    spec = spec_of(encoder)
+    joint = make_stage({"preset": "tlm-joint", **changes}, spec, "tlm-joint")
+    return Recipe((joint, *finetune(spec).stages), encoder=spec)

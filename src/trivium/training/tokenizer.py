@@ -16,7 +16,7 @@ def train_tokenizer(texts: Sequence[str], vocabulary: int, *, lower: bool = True
 
     Args:
         texts: What to learn from.
-        vocabulary: Most entries, special tokens included.
+        vocabulary: Most entries, special tokens included; more only where the text has more different letters.
         lower: Fold case.
 
     Returns:

@@ -256,7 +256,7 @@ def test_wrong_settings_are_named(options: dict[str, Any]) -> None:
 def test_settings_come_from_the_study_file() -> None:
     chosen = choose(SELECTORS, {"kind": "bm25", "per_query": 7, "max_tokens": 9}, "arms.tlm.documents")
     assert chosen == BM25(per_query=7, max_tokens=9)
-    assert chosen.budget == Budget(max_tokens=9)
+    assert Budget.of(chosen) == Budget(max_tokens=9)
 
 
 # ---- screens
@@ -408,11 +408,7 @@ class Longest:
     """A stranger's selector."""
 
     seeded: ClassVar[bool] = False
-    most: int = 3
-
-    @property
-    def budget(self) -> Budget:
-        return Budget(max_documents=self.most)
+    max_documents: int | None = 3
 
     def rank(self, corpus: Corpus, queries: Queries, rng: np.random.Generator, progress: Any = None) -> Ranking:
         order = np.argsort(-corpus.words, kind="stable")
@@ -420,10 +416,10 @@ class Longest:
 
 
 def test_a_stranger_can_write_a_selector(shelf: Corpus, task: Task) -> None:
-    selector = choose(SELECTORS, {"kind": f"{__name__}:Longest", "most": 4}, "arms.mine.documents")
+    selector = choose(SELECTORS, {"kind": f"{__name__}:Longest", "max_documents": 4}, "arms.mine.documents")
     selection = select_documents(shelf, task, selector)
     assert len(selection) == 4
-    assert selection.how["settings"] == {"most": 4}
+    assert selection.how["settings"] == {"max_documents": 4}
     assert shelf.words[selection.ids].min() >= np.sort(shelf.words)[-5]
 
 

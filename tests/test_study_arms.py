@@ -175,7 +175,7 @@ def test_a_selector_is_spelled_as_the_study_file_would(strategy: Any) -> None:
 def test_a_masker_and_a_stage_are_spelled_as_the_study_file_would() -> None:
     for masker in (WholeWord(0.2), RandomTokens(0.4)):
         assert choose(MASKERS, spelled_masker(masker), "here") == masker
-    assert spelled_masker(None) == {"kind": "random", "rate": 0.15}
+    assert spelled_masker(RandomTokens()) == {"kind": "random", "rate": 0.15}
     for options in (JOINT, TUNE):
         (*_, stage) = arms_of({"a": {"documents": BEST, "stages": [JOINT, {**options, "name": "s"}]}})[
             "a"

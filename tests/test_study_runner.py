@@ -47,6 +47,7 @@ def test_the_run_folder(study: Study) -> None:
     verdict = json.loads((study.folder / "verdict.json").read_text())
     assert list(verdict) == ["study", "task", "metric", "split", "baseline", "seeds", "arms", "comparisons"]
     assert verdict["split"] == "test"
+    assert "baseline finetune" in str(study.verdict)
     assert verdict["seeds"] == [0, 1]
     assert list(verdict["arms"]) == ["finetune", "random", "tlm", "linear"]
     asked = {(c["arm"], c["baseline"]) for c in verdict["comparisons"]}
@@ -84,6 +85,7 @@ def test_a_changed_choice_redoes_what_depends_on_it(
     changed = tiny_study(data)
     changed["arms"]["tlm"]["documents"]["per_query"] = 2
     run(parse_config(changed, "tiny.yaml"), runs=runs)
+    assert any("looked at before, for 2 models" in note for note in manifest(study.folder)["notes"])
     made = [a["kind"] for a in manifest(study.folder)["artifacts"] if a["status"] == "made"]
     assert sorted(made) == sorted(["documents", "reading", *["stage"] * 4, *["score"] * 4])
     run(config(data), runs=runs)  # and back: nothing was lost

@@ -183,8 +183,7 @@ def _finish(study: Any, as_json: bool) -> None:
 
 def _print_verdict(verdict: Any, page: Path) -> None:
     typer.echo("")
-    for line in verdict.lines():
-        typer.echo(line)
+    typer.echo(str(verdict))
     typer.echo(f"\nreport: {page.resolve()}")
 
 

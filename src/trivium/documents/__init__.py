@@ -2,8 +2,8 @@
 
 A selector ranks (``selectors``; what one is stands in ``protocol``), ``choose`` screens, keeps to the budget and notes
 the reasons; ``index`` and ``kernels`` are the search engine below BM25. A selector sees training texts only. Judging a
-document's quality on its own is out of scope. To add a selector, write a frozen dataclass with ``seeded``, ``budget``
-and ``rank`` anywhere and name it in the study file as ``documents: {kind: "my_module:MySelector"}``.
+document's quality on its own is out of scope. To add a selector, write a frozen dataclass with ``seeded`` and
+``rank`` anywhere and name it in the study file as ``documents: {kind: "my_module:MySelector"}``.
 """
 
 from trivium.documents.choose import examples, select_documents

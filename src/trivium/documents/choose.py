@@ -53,9 +53,10 @@ def select_documents(
     """
     held_out = _held_out(task)
     ranking = selector.rank(corpus, Queries.of(task), seeds.numpy_rng(seed, "documents"), _part(progress, 0, 3))
-    taken = _take(corpus, ranking, held_out, selector.budget, _part(progress, 3, 1))
+    budget = Budget.of(selector)
+    taken = _take(corpus, ranking, held_out, budget, _part(progress, 3, 1))
     if len(ranking) and not taken.places:
-        raise _nothing(corpus, task, ranking, taken, selector.budget)
+        raise _nothing(corpus, task, ranking, taken, budget)
     places = np.array(taken.places, np.int64)
     ids = np.asarray(ranking.ids[places], np.int64)
     how: dict[str, JSON] = {

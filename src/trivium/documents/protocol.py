@@ -5,7 +5,7 @@ A selector ranks; it neither screens nor counts. That is done alike for all of t
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, Self
 
 import numpy as np
 
@@ -34,6 +34,11 @@ class Budget:
         for key, limit in self._limits().items():
             if limit is not None and limit < 1:
                 raise ConfigError(f"documents.{key}: expected at least 1, found {limit}; leave it out for no limit.")
+
+    @classmethod
+    def of(cls, selector: "Selector") -> Self:
+        """The budget of a selector: those of its keys that are a limit's name."""
+        return cls(**{key: getattr(selector, key, None) for key in cls.__dataclass_fields__})
 
     def broken(self, documents: int, words: int, size: int) -> str | None:
         """The first limit that so many documents, words and bytes would break.
@@ -81,16 +86,13 @@ class Ranking:
 class Selector(Protocol):
     """Decides what to read. A frozen dataclass whose fields are its keys in the study file.
 
+    Keys called ``max_documents``, ``max_tokens`` and ``max_bytes`` are its budget, which is kept for it.
+
     Attributes:
         seeded: Whether the choice depends on the seed. If not, all seeds of a study share one.
     """
 
     seeded: ClassVar[bool]
-
-    @property
-    def budget(self) -> Budget:
-        """How much may be chosen."""
-        ...
 
     def rank(
         self, corpus: Corpus, queries: Queries, rng: np.random.Generator, progress: Progress | None = None

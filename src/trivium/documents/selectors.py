@@ -46,12 +46,7 @@ class BM25:
             raise ConfigError(f"documents.per_query: expected at least 1, found {self.per_query}.")
         if not (0 <= self.k1 < float("inf") and 0 <= self.b <= 1):
             raise ConfigError(f"documents: expected k1 from 0 and b from 0 to 1, found k1={self.k1}, b={self.b}.")
-        _ = self.budget  # says what is wrong with it
-
-    @property
-    def budget(self) -> Budget:
-        """How much may be chosen."""
-        return Budget(self.max_documents, self.max_tokens, self.max_bytes)
+        Budget.of(self)  # says what is wrong with it
 
     def rank(
         self, corpus: Corpus, queries: Queries, rng: np.random.Generator, progress: Progress | None = None
@@ -110,12 +105,7 @@ class RandomDocuments:
     max_bytes: int | None = None
 
     def __post_init__(self) -> None:
-        _ = self.budget  # says what is wrong with it
-
-    @property
-    def budget(self) -> Budget:
-        """How much may be chosen."""
-        return Budget(self.max_documents, self.max_tokens, self.max_bytes)
+        Budget.of(self)  # says what is wrong with it
 
     def rank(
         self, corpus: Corpus, queries: Queries, rng: np.random.Generator, progress: Progress | None = None
@@ -130,11 +120,6 @@ class NoDocuments:
     """Nothing to read: the task's own text is all there is."""
 
     seeded: ClassVar[bool] = False
-
-    @property
-    def budget(self) -> Budget:
-        """Of no consequence."""
-        return Budget()
 
     def rank(
         self, corpus: Corpus, queries: Queries, rng: np.random.Generator, progress: Progress | None = None

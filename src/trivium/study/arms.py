@@ -6,11 +6,11 @@ from typing import Any
 
 from trivium.config import StudyConfig, choose
 from trivium.core import JSON, Stage
-from trivium.documents import SELECTORS, NoDocuments, RandomDocuments, Selector
+from trivium.documents import SELECTORS, Budget, NoDocuments, RandomDocuments, Selector
 from trivium.errors import ConfigError
-from trivium.masking import MASKERS, RandomTokens
+from trivium.masking import MASKERS
 from trivium.training.loop import planned_updates
-from trivium.training.recipes import Recipe, make_spec, make_stage
+from trivium.training.recipes import Recipe, Spec, make_spec, make_stage
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def questions(arms: Mapping[str, Arm], baseline: str) -> list[tuple[str, str]]:
 def _twins(arm: Arm, twin: Arm) -> bool:
     """Whether the second is the random twin of the first."""
     chosen = not isinstance(arm.selector, RandomDocuments | NoDocuments) and isinstance(twin.selector, RandomDocuments)
-    return chosen and arm.recipe == twin.recipe and arm.selector.budget == twin.selector.budget
+    return chosen and arm.recipe == twin.recipe and Budget.of(arm.selector) == Budget.of(twin.selector)
 
 
 def spelled(strategy: Any, kinds: Mapping[str, type[Any]]) -> dict[str, JSON]:
@@ -113,6 +113,11 @@ def spelled(strategy: Any, kinds: Mapping[str, type[Any]]) -> dict[str, JSON]:
     cls = type(strategy)
     name = next((kind for kind, known in kinds.items() if known is cls), f"{cls.__module__}:{cls.__qualname__}")
     return {"kind": name, **asdict(strategy)}
+
+
+def spelled_encoder(spec: Spec) -> dict[str, JSON]:
+    """An encoder as the study file writes it."""
+    return {key: value for key, value in asdict(spec).items() if value is not None}
 
 
 def spelled_arm(arm: Arm) -> dict[str, JSON]:
@@ -131,4 +136,4 @@ def spelled_stage(stage: Stage) -> dict[str, JSON]:
 
 def spelled_masker(masker: Any) -> dict[str, JSON]:
     """A masker as the study file writes it."""
-    return spelled(masker or RandomTokens(), MASKERS)
+    return spelled(masker, MASKERS)

@@ -17,12 +17,12 @@ from trivium.training import evaluate
 from trivium.training.evaluation import score
 
 
-def judge_model(store: Store, stage: Path, task: Task, split: Split, max_length: int) -> tuple[Artifact, Score]:
+def judge_model(store: Store, stage: Path, task: Task, split: Split) -> tuple[Artifact, Score]:
     """Judge a trained model on a split; the answers are an artifact, so that no split is opened twice."""
-    inputs = {"model": stage.name, "task": task.fingerprint, "split": split, "max_length": max_length}
+    inputs = {"model": stage.name, "task": task.fingerprint, "split": split}
 
     def write(folder: Path) -> None:
-        _save(evaluate(stage, task, split=split, max_length=max_length), folder)
+        _save(evaluate(stage, task, split=split), folder)
 
     made = store.make("score", inputs, write)
     return made, _load(made.folder, task, split)

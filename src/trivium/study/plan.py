@@ -21,6 +21,7 @@ from trivium import seeds
 from trivium.config import StudyConfig, load_config
 from trivium.core import JSON, Corpus, Stage, Stream, Task
 from trivium.data import count_words, fingerprint64
+from trivium.documents import Budget
 from trivium.engine import cores
 from trivium.study.arms import Arm, equalise, resolve
 from trivium.study.inputs import load_inputs, worker_count
@@ -193,7 +194,7 @@ class _Timing:
             return {}
         per_word = len(encode_documents(self.tokenizer, self.texts, 512).ids) / sum(map(count_words, self.texts))
         total = int(self.corpus.words.sum(dtype=np.int64))
-        most = {name: getattr(arm.selector, "max_tokens", None) or total for name, arm in arms.items()}
+        most = {name: Budget.of(arm.selector).max_tokens or total for name, arm in arms.items()}
         return {name: int(min(total, words) * per_word) for name, words in most.items()}
 
     def plan(self, arm: Arm, stage: Stage) -> StagePlan:

@@ -8,7 +8,7 @@ import json
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,14 +23,25 @@ from trivium.errors import TriviumError
 from trivium.kinds import kind_of
 from trivium.kinds.metrics import Counts
 from trivium.store import Artifact, Store, atomic_write
-from trivium.study.arms import Arm, equalise, questions, resolve, spelled, spelled_arm, spelled_masker, spelled_stage
+from trivium.study.arms import (
+    Arm,
+    equalise,
+    questions,
+    resolve,
+    spelled,
+    spelled_arm,
+    spelled_encoder,
+    spelled_masker,
+    spelled_stage,
+)
 from trivium.study.inputs import load_inputs, worker_count
 from trivium.study.judging import judge_linear, judge_model, score_line
 from trivium.study.manifest import now, provenance, software
 from trivium.study.progress import Reporter, Silent
 from trivium.study.reading import reading_tokens, save_reading, save_task
 from trivium.study.report import write_report
-from trivium.study.verdict import LINEAR, ArmResult, Verdict, decide
+from trivium.study.report_verdict import LINEAR
+from trivium.study.verdict import ArmResult, Verdict, decide
 from trivium.training.encoder import head_folder, origin
 from trivium.training.recipes import Spec, make_spec
 
@@ -155,7 +166,7 @@ class _Run:
             self.reporter.say(note)
         written = self.config.model_dump(mode="json") | {
             "seeds": self.seeds,
-            "encoder": {key: value for key, value in asdict(self.spec).items() if value is not None},
+            "encoder": spelled_encoder(self.spec),
             "arms": {name: spelled_arm(arm) for name, arm in self.arms.items()},
         }
         atomic_write(self.store.root / "config.yaml", yaml.safe_dump(written, sort_keys=False, allow_unicode=True))
@@ -260,7 +271,7 @@ class _Run:
             "root": str(self.store.root.resolve()),
             "task": str(self.sealed.folder.resolve()),
             "reading": str(prepared.reading.folder.resolve()),
-            "encoder": {key: value for key, value in asdict(self.spec).items() if value is not None},
+            "encoder": spelled_encoder(self.spec),
             "origin": self.origin,
             "masker": spelled_masker(recipe.masker),
             "stages": [spelled_stage(stage) for stage in recipe.stages],
@@ -277,21 +288,20 @@ class _Run:
         with self.reporter.phase(f"judging on {split}") as bar:
             for i, (name, seed) in enumerate(pairs):
                 for part in parts:
-                    length = self.arms[name].recipe.stages[-1].max_length
-                    made, scores[name, seed] = judge_model(self.store, stages[name, seed][-1], self.task, part, length)
+                    made, scores[name, seed] = judge_model(self.store, stages[name, seed][-1], self.task, part)
                     self._keep(made)
                     lines.append(score_line(name, seed, scores[name, seed], self.task))
                 bar(i + 1, len(pairs))
         self._note_other_looks(stages)
         results = [self._result(name, scores, stages) for name in self.arms]
-        asked = list(self.asked)
+        asked = self.asked
         if self.config.linear:
             with self.reporter.phase("the linear model"):
                 made, linear = judge_linear(self.store, self.task, parts)
             self._keep(made)
             lines += [score_line(LINEAR, self.seeds[0], found, self.task) for found in linear.values()]
             results.append(ArmResult(LINEAR, self._counts(linear[split])[None], 0, 0, 0.0, None))
-            asked += [(name, LINEAR) for name in self.arms]
+            asked = [*asked, *((name, LINEAR) for name in self.arms)]
         atomic_write(self.store.root / "scores.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
         return decide(
             self.config.name,

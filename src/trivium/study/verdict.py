@@ -39,8 +39,6 @@ from trivium.study.statistics import ALPHA, Effect, bootstrap, holm
 if TYPE_CHECKING:  # a report needs no kinds, and with them torch
     from trivium.kinds.metrics import Counts, Metric
 
-LINEAR = "linear"  # the study's own reference arm; see ``trivium.study.linear``
-
 Word = Literal["helped", "hurt", "no evidence"]
 Pair = tuple[str, str]
 T = TypeVar("T")
@@ -149,6 +147,9 @@ class Verdict:
         sentences = [c.sentence for c in self.comparisons] or [self.headline]
         return [f"{title}, baseline {short(self.baseline)}", "", *table, "", *sentences]
 
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
+
     def to_json(self) -> dict[str, JSON]:
         """The fixed shape of ``verdict.json``."""
         return {
@@ -217,7 +218,7 @@ def decide(
         if set(pair) <= set(outcomes):
             stream = numpy_rng(seed, *sorted(pair))  # sorted: swapped sides give the opposite difference
             effects[pair] = bootstrap(outcomes[pair[0]], outcomes[pair[1]], metric_function, stream)
-    families = [[pair for pair in effects if (pair[1] == LINEAR) == linear] for linear in (False, True)]
+    families = [[pair for pair in effects if (pair[1] == report_verdict.LINEAR) == linear] for linear in (False, True)]
     judged = {}
     for family in families:
         for pair, p_holm in zip(family, holm([effects[pair].p for pair in family]), strict=True):

@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: setup demo test test-slow lint types bench docs clean
+.PHONY: setup demo test test-slow test-ray lint types bench bench-documents docs clean
 
 setup: $(VENV)/installed
 
@@ -22,6 +22,10 @@ test: setup  ## the quick tests
 test-slow: setup  ## the slow ones
 	$(BIN)/python -m pytest -m slow
 
+test-ray: setup  ## search on a local Ray cluster, of which a node dies
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ray]'
+	$(BIN)/python -m pytest -m ray
+
 lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -29,10 +33,13 @@ lint: setup
 types: setup
 	$(BIN)/mypy
 
-bench: setup  ## speed of retrieval and training, coverage of the verdict
-	$(BIN)/python bench/documents.py
+bench: bench-documents  ## speed of retrieval and training, coverage of the verdict
 	$(BIN)/python bench/training.py
 	$(BIN)/python bench/verdict.py
+
+bench-documents: setup  ## retrieval beside bm25s and tantivy
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt bm25s tantivy
+	$(BIN)/python bench/documents.py
 
 docs: setup  ## write docs/config.md anew from the models of the study file
 	$(BIN)/python docs/make_config.py

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from trivium.config import ArmConfig, CorpusConfig, EngineConfig, StudyConfig, TaskConfig
 from trivium.core import Stage
 from trivium.documents import SELECTORS
+from trivium.documents.screens import Screens
 from trivium.masking import MASKERS
 from trivium.training.encoder import Pretrained, Scratch
 from trivium.training.recipes import PRESETS, make_stage
@@ -37,6 +38,7 @@ def render() -> str:
     parts = [HEAD]
     parts += [_model("The study", "", StudyConfig), _model("`task`", "", TaskConfig)]
     parts += [_model("`corpus`", "A path alone is short for `{path: …}`.", CorpusConfig)]
+    parts += [_strategies("`screens`", "", {"": Screens})]
     parts += [_strategies("`encoder`", "", {"from scratch": Scratch, "pretrained": Pretrained})]
     parts += [_model("`arms.<name>`", "", ArmConfig)]
     parts += [_strategies("`arms.<name>.documents`", "", SELECTORS), _strategies("`arms.<name>.masker`", "", MASKERS)]

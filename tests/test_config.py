@@ -80,7 +80,8 @@ FINETUNE = {"stages": [{"preset": "finetune"}]}
         ),
         ({"baseline": "tuned"}, "study.yaml, baseline: expected one of the arms (finetune, tlm), found 'tuned'."),
         ({"equal": "tokens"}, "study.yaml, equal: expected 'updates' or 'nothing', found 'tokens'"),
-        ({"engine": {"kind": "ray"}}, "study.yaml, engine.kind: expected 'local', found 'ray'"),
+        ({"engine": {"kind": "spark"}}, "study.yaml, engine.kind: expected 'local' or 'ray', found 'spark'"),
+        ({"engine": "spark"}, "study.yaml, engine.kind: expected 'local' or 'ray', found 'spark'"),
         ({"linear": "maybe"}, "study.yaml, linear: expected a valid boolean, unable to interpret input, found 'maybe'"),
     ],
 )
@@ -180,6 +181,8 @@ def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path: Path) -> None:
         ("task.columns.text=body", "task.columns", {"text": "body"}),
         ("encoder.scratch=tiny", "encoder", {"scratch": "tiny"}),
         ("engine.workers=2", "engine.workers", 2),
+        ("engine=local", "engine.kind", "local"),
+        ("engine={kind: ray, address: null}", "engine.address", None),
         ("arms.tlm.documents.max_tokens=1_000_000", "arms.tlm.documents", {"kind": "bm25", "max_tokens": 1_000_000}),
         ("arms.tlm.masker.kind=whole_word", "arms.tlm.masker", {"kind": "whole_word"}),
         (

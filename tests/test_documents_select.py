@@ -28,9 +28,10 @@ from trivium.documents import (
     select_documents,
 )
 from trivium.documents.index import Index
+from trivium.documents.screens import REASONS
 from trivium.errors import ConfigError, DataError
 
-REPORTED = {"candidates", "heldout_equal", "duplicates", "documents", "words"}  # columns of the report's table
+REPORTED = {"candidates", *REASONS, "documents", "words"}  # columns of the report's table
 
 
 def corpus_of(texts: list[str], sources: list[str] | None = None, chunk: int = 7) -> Corpus:
@@ -39,6 +40,8 @@ def corpus_of(texts: list[str], sources: list[str] | None = None, chunk: int = 7
         "text": pa.array(texts, pa.large_string()),
         "source": pa.array(sources or ["here"] * len(texts)).dictionary_encode(),
         "words": pa.array([count_words(text) for text in texts], pa.int32()),
+        "file": pa.array(["shelf.jsonl"] * len(texts)).dictionary_encode(),
+        "row": pa.array(range(1, len(texts) + 1), pa.int64()),
     }
     table = pa.table(columns)
     parts = [table.slice(start, chunk) for start in range(0, len(texts), chunk)]
@@ -176,7 +179,7 @@ def test_every_document_is_drawn_equally_often() -> None:
 
 def test_random_without_a_budget_is_the_whole_corpus(shelf: Corpus, task: Task) -> None:
     selection = select_documents(shelf, task, RandomDocuments())
-    assert len(selection) + selection.how["counts"]["duplicates"] == len(shelf)
+    assert len(selection) + sum(selection.how["counts"][reason] for reason in REASONS) == len(shelf)
     assert selection.how["ended_by"] is None
 
 
@@ -347,7 +350,7 @@ def test_counts_and_sources_add_up(shelf: Corpus, task: Task, selector: Selector
     assert counts["bytes"] == sum(len(text.encode()) for text in selection.texts())
     assert sources == Counter(shelf.sources(selection.ids))
     assert list(sources.values()) == sorted(sources.values(), reverse=True)
-    assert len(selection) + counts["duplicates"] + counts["heldout_equal"] <= counts["candidates"]
+    assert len(selection) + sum(counts[reason] for reason in REASONS) <= counts["candidates"]
 
 
 def test_a_selection_is_whole_after_saving_and_loading(shelf: Corpus, task: Task, tmp_path: Path) -> None:

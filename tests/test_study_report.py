@@ -210,7 +210,8 @@ def _chosen(matched: bool, text: str) -> dict[str, Any]:
         }
         for i, document in enumerate(TEXTS[:2] + TEXTS)
     ]
-    counts = {"candidates": 41_230, "heldout_equal": 3, "duplicates": 120, "documents": 18_400, "words": 1_999_950}
+    left_out = {"heldout_equal": 3, "contaminated": 7, "duplicates": 120, "near_duplicates": 41}
+    counts = {"candidates": 41_230, **left_out, "documents": 18_400, "words": 1_999_950}
     return {"counts": counts, "sources": {f"abstracts{text}": 12_000, "web": 6_400}, "examples": shown}
 
 
@@ -370,11 +371,14 @@ def test_it_says_what_was_compared_and_how_to_repeat_it(usual: Path) -> None:
 def test_choices_are_shown_once_with_their_readers_and_marked_words(usual: Path) -> None:
     page, source = Page(usual / "report.html"), (usual / "report.html").read_text()
     assert page.rows("What was chosen") == {
-        "read by": ["candidates", "equal to held-out text", "duplicates", "chosen", "words"],
-        "tlm; tlm-whole-word": ["41,230", "3", "120", "18,400", "2.0 M"],
-        "random, seeds 0, 2": ["41,230", "3", "120", "18,400", "2.0 M"],
-        "random, seed 1": ["41,230", "3", "120", "18,400", "2.0 M"],
-    }
+        "read by": ["candidates", "equal to held-out text", "overlapping held-out text", "duplicates",
+                    "near-duplicates", "chosen", "words"],
+        "tlm; tlm-whole-word": ["41,230", "3", "7", "120", "41", "18,400", "2.0 M"],
+        "random, seeds 0, 2": ["41,230", "3", "7", "120", "41", "18,400", "2.0 M"],
+        "random, seed 1": ["41,230", "3", "7", "120", "41", "18,400", "2.0 M"],
+    }  # fmt: skip
+    left_out = "left out 3 equal to held-out text, 7 overlapping held-out text, 120 duplicates, 41 near-duplicates"
+    assert " ".join((usual / "report.md").read_text().split()).count(left_out) == 3
     assert page.text.count("2 more examples") == 2  # those of a second seed are more of the same
     assert "<mark>enzymes</mark>" in source
     assert "The <mark>enzyme</mark>" not in source  # whole words, as retrieval saw them

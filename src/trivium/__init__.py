@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from trivium.core import Corpus, Queries, Score, Selection, Stage, Task
     from trivium.data import load_corpus, load_task
-    from trivium.documents import BM25, NoDocuments, RandomDocuments, select_documents
+    from trivium.documents import BM25, DSIR, Dense, Hybrid, NoDocuments, RandomDocuments, Screens, select_documents
     from trivium.errors import ArtifactError, ConfigError, DataError, LeakError, TrainingError, TriviumError
     from trivium.masking import RandomTokens, WholeWord, corrupt
     from trivium.study.runner import Study, run
@@ -25,7 +25,16 @@ __version__ = "0.1.0"
 _HOMES = {
     "trivium.core": ("Corpus", "Queries", "Score", "Selection", "Stage", "Task"),
     "trivium.data": ("load_corpus", "load_task"),
-    "trivium.documents": ("BM25", "NoDocuments", "RandomDocuments", "select_documents"),
+    "trivium.documents": (
+        "BM25",
+        "DSIR",
+        "Dense",
+        "Hybrid",
+        "NoDocuments",
+        "RandomDocuments",
+        "Screens",
+        "select_documents",
+    ),
     "trivium.errors": ("ArtifactError", "ConfigError", "DataError", "LeakError", "TrainingError", "TriviumError"),
     "trivium.masking": ("RandomTokens", "WholeWord", "corrupt"),
     "trivium.study.runner": ("Study", "run"),
@@ -37,7 +46,7 @@ _HOME = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [  # noqa: RUF022 - in the order of the rooms
     "Corpus", "Queries", "Score", "Selection", "Stage", "Task",
     "load_corpus", "load_task",
-    "BM25", "NoDocuments", "RandomDocuments", "select_documents",
+    "BM25", "DSIR", "Dense", "Hybrid", "NoDocuments", "RandomDocuments", "Screens", "select_documents",
     "ArtifactError", "ConfigError", "DataError", "LeakError", "TrainingError", "TriviumError",
     "RandomTokens", "WholeWord", "corrupt",
     "Encoder", "Pretrained", "Recipe", "Scratch", "evaluate", "recipes", "train",

@@ -95,10 +95,11 @@ def documents(
     study: StudyFile, overrides: Overrides = None, runs: Runs = Path("runs"), as_json: AsJson = False
 ) -> None:
     """Choose the documents of every arm, and show them before any training."""
+    from trivium.study.chosen import chosen_text
     from trivium.study.runner import choose_documents
 
     chosen = choose_documents(study, overrides or [], runs=runs, reporter=_reporter(as_json))
-    typer.echo(json.dumps(chosen, indent=2, ensure_ascii=False) if as_json else _show_documents(chosen))
+    typer.echo(json.dumps(chosen, indent=2, ensure_ascii=False) if as_json else chosen_text(chosen))
 
 
 @app.command()
@@ -185,17 +186,6 @@ def _print_verdict(verdict: Any, page: Path) -> None:
     typer.echo("")
     typer.echo(str(verdict))
     typer.echo(f"\nreport: {page.resolve()}")
-
-
-def _show_documents(chosen: dict[str, Any]) -> str:
-    lines = []
-    for arm, about in chosen.items():
-        counts = ", ".join(f"{value:,} {name.replace('_', ' ')}" for name, value in about["counts"].items())
-        lines += [f"{arm}: {counts}", *(f"  {source}: {n:,}" for source, n in about["sources"].items())]
-        for shown in about["examples"][:5]:
-            words = ", ".join(shown["terms"]) or "no words in common: chosen at random"
-            lines += [f"  [{shown['id']}] {' '.join(shown['text'].split())[:150]}", f"      {words}"]
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from trivium.errors import ConfigError
 
@@ -66,10 +66,22 @@ class ArmConfig(_Strict):
 class EngineConfig(_Strict):
     """Where the work is done."""
 
-    kind: Literal["local"] = Field("local", description="Processes on this machine.")
-    workers: int | None = Field(
-        None, ge=1, description="How many; not given: one for every core up to four, or one on a GPU."
+    kind: Literal["local", "ray"] = Field(
+        "local",
+        description="This machine, or a Ray cluster (extra `ray`), which searches the corpus; training stays here.",
     )
+    workers: int | None = Field(
+        None, ge=1, description="Processes that train; not given: one for every core up to four, or one on a GPU."
+    )
+    address: str | None = Field(
+        "auto", description="Of the cluster's head; `auto`: the one this machine belongs to; null: one is started here."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, given: Any) -> Any:
+        """``engine: local`` is short for ``{kind: local}``."""
+        return {"kind": given} if isinstance(given, str) else given
 
 
 class StudyConfig(_Strict):
@@ -79,6 +91,10 @@ class StudyConfig(_Strict):
     task: TaskConfig
     corpus: CorpusConfig | str | list[str] | None = Field(
         None, description="The pile of text: a file, a glob, several of them, or a mapping with the keys of a corpus."
+    )
+    screens: Options = Field(
+        {},
+        description="What no arm may read: {duplicates, near_duplicates, contamination}, all on; for all arms alike.",
     )
     encoder: Options = Field(
         {"scratch": "mini"},

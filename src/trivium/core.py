@@ -154,6 +154,7 @@ class Selection:
         terms: For each, the words it shares with that row, weightiest first; empty where words played no part.
         how: The selector's settings, fingerprints of what it saw, and counts of what was left out.
         corpus: Where the ids point, if the selection is of documents; not saved with it.
+        audit: What was left out because it gives a held-out text away, each with the evidence, as JSON.
     """
 
     ids: Ints
@@ -163,6 +164,7 @@ class Selection:
     terms: tuple[tuple[str, ...], ...]
     how: Mapping[str, JSON] = field(default_factory=dict)
     corpus: "Corpus | None" = field(default=None, repr=False, compare=False)
+    audit: tuple[Mapping[str, JSON], ...] = field(default=(), repr=False)
 
     def texts(self) -> list[str]:
         """The chosen documents, best first."""
@@ -173,7 +175,7 @@ class Selection:
         return len(self.ids)
 
     def save(self, folder: Path) -> None:
-        """Write ``selection.parquet`` and ``selection.json`` into a folder."""
+        """Write ``selection.parquet``, ``selection.json`` and ``audit.jsonl`` into a folder."""
         table = pa.table(
             {
                 "id": self.ids,
@@ -185,6 +187,8 @@ class Selection:
         )
         pq.write_table(table, folder / "selection.parquet")
         (folder / "selection.json").write_text(json.dumps(self.how, indent=2, ensure_ascii=False), encoding="utf-8")
+        lines = (json.dumps(entry, ensure_ascii=False) + "\n" for entry in self.audit)
+        (folder / "audit.jsonl").write_text("".join(lines), encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path, corpus: "Corpus | None" = None) -> Self:
@@ -200,6 +204,7 @@ class Selection:
         try:
             table = pq.read_table(folder / "selection.parquet")
             how = json.loads((folder / "selection.json").read_text(encoding="utf-8"))
+            lines = (folder / "audit.jsonl").read_text(encoding="utf-8").split("\n")
             return cls(
                 table["id"].to_numpy(),
                 table["score"].to_numpy(),
@@ -208,10 +213,11 @@ class Selection:
                 tuple(map(tuple, table["terms"].to_pylist())),
                 how,
                 corpus,
+                tuple(json.loads(line) for line in lines if line),
             )
         except (OSError, pa.ArrowException, KeyError, ValueError) as error:
             raise ArtifactError(
-                f"{folder}: expected a selection (selection.parquet and selection.json), found {error}. "
+                f"{folder}: expected a selection (selection.parquet, selection.json and audit.jsonl), found {error}. "
                 "Delete the folder and run again: it is made anew."
             ) from error
 

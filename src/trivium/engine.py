@@ -1,4 +1,4 @@
-"""map(function, items): here, or in worker processes.
+"""map(function, items): here, in worker processes, or on a Ray cluster.
 
 A worker is ``python -m trivium.engine``: it is sent the name of a function and JSON items, and sends back messages and
 results as lines of JSON; it looks for modules where its caller does. So a caller's script needs no
@@ -7,27 +7,121 @@ results as lines of JSON; it looks for modules where its caller does. So a calle
 
 import importlib
 import json
+import logging
 import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
 from queue import Queue
-from typing import IO
+from typing import IO, Any, TypeVar, cast
 
 from trivium import errors
 from trivium.core import JSON
-from trivium.errors import TriviumError
+from trivium.errors import ConfigError, TriviumError
 
+F = TypeVar("F", bound=Callable[..., object])
+R = TypeVar("R")
 Send = Callable[[JSON], None]
 Receive = Callable[[int, JSON], None]
+
+
+def compiled(function: F) -> F:
+    """Compile a function with numba, in such a way that threads can run it side by side.
+
+    The machine code is kept beside the source, or in the user's cache where that cannot be written to, and nowhere if
+    neither can: then it takes some seconds in every process.
+    """
+    from numba import njit
+
+    try:
+        return cast("F", njit(nogil=True, cache=True)(function))
+    except RuntimeError:  # nowhere to keep it
+        return cast("F", njit(nogil=True)(function))
 
 
 def cores() -> int:
     """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class Ray:
+    """A Ray cluster (the extra ``ray``) that shares a file system with this machine.
+
+    Attributes:
+        address: Of its head, ``auto`` for the one this machine belongs to, or none to start one here.
+    """
+
+    address: str | None = "auto"
+
+    def map(self, function: Callable[..., R], common: Any, items: Iterable[tuple[Any, ...]]) -> Iterator[R]:
+        """Call ``function(common, *item)`` for every item, as tasks of the cluster.
+
+        A task whose node dies is given to another one, and so is one whose result was lost with it: the function must
+        give the same result again. No more tasks are under way than keep the cluster busy.
+
+        Args:
+            function: A function of an importable module.
+            common: The first argument of all calls, sent to every node once.
+            items: The other arguments.
+
+        Yields:
+            The results, in the order of the items.
+
+        Raises:
+            ConfigError: Ray is not installed, or there is no such cluster.
+        """
+        ray = self._connected()
+        task = ray.remote(max_retries=-1)(function)
+        shared, under_way = ray.put(common), deque[Any]()
+        busy = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))
+        for item in items:
+            under_way.append(task.remote(shared, *item))
+            if len(under_way) >= busy:
+                yield ray.get(under_way.popleft())
+        while under_way:
+            yield ray.get(under_way.popleft())
+
+    def _connected(self) -> Any:
+        try:
+            import ray
+        except ImportError:
+            raise ConfigError(
+                "engine: {kind: ray} needs Ray, which is not installed: pip install 'trivium[ray]', or engine: local."
+            ) from None
+        if not ray.is_initialized():
+            try:
+                ray.init(address=self.address, log_to_driver=False, logging_level=logging.ERROR)
+            except ConnectionError as error:
+                raise ConfigError(
+                    f"engine.address: expected a running Ray cluster at '{self.address}', found none ({error}). Start "
+                    "one with `ray start --head`, or give address: null to start one on this machine alone."
+                ) from error
+        return ray
+
+
+_RAY: ContextVar[Ray | None] = ContextVar("trivium.engine", default=None)
+
+
+def ray() -> Ray | None:
+    """The cluster that ``using`` named, if it did."""
+    return _RAY.get()
+
+
+@contextmanager
+def using(cluster: Ray | None) -> Iterator[None]:
+    """Do what can be spread out on a cluster, inside the ``with`` block; on this machine, if it is none."""
+    before = _RAY.set(cluster)
+    try:
+        yield
+    finally:
+        _RAY.reset(before)
 
 
 def run_all(

@@ -20,6 +20,11 @@ from trivium.core import JSON, digest
 from trivium.errors import ArtifactError
 
 
+def cache_folder() -> Path:
+    """Where what is made of corpora is kept: ``TRIVIUM_CACHE`` of the environment, else ``~/.cache/trivium``."""
+    return Path(os.environ.get("TRIVIUM_CACHE") or "~/.cache/trivium").expanduser()
+
+
 @contextmanager
 def atomic_folder(folder: Path) -> Iterator[Path]:
     """Yield a scratch folder; on success it becomes ``folder``, complete, in one rename.

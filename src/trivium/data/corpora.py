@@ -7,7 +7,6 @@ listing them in another order changes nothing. Cleaning and near-duplicates are 
 
 import glob
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,7 +27,7 @@ from trivium.data.place import Cell, problem, shortened
 from trivium.data.windows import windows
 from trivium.data.words import count_words
 from trivium.errors import ConfigError, DataError
-from trivium.store import atomic_folder
+from trivium.store import atomic_folder, cache_folder
 
 Progress = Callable[[int, int], None]
 
@@ -84,7 +83,7 @@ def load_corpus(
     patterns = [str(pattern)] if isinstance(pattern, str | Path) else [str(one) for one in pattern]
     sources, notes = _sources(patterns)
     fingerprint = _fingerprint(sources, columns, window)
-    corpora = (cache or Path(os.environ.get("TRIVIUM_CACHE") or "~/.cache/trivium")).expanduser() / "corpora"
+    corpora = (cache.expanduser() if cache else cache_folder()) / "corpora"
     folder = corpora / fingerprint
     if (opened := _open(folder)) is None:
         try:

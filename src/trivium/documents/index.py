@@ -1,27 +1,43 @@
-"""An inverted index in memory, scored by BM25.
+"""BM25 over the shards of a corpus.
 
 Exact: every document that holds a word of the query is scored, with the formula of Lucene 8 and later (no factor
-k1 + 1) and unrounded document lengths. Pruning, stop words and stemming are left out.
+k1 + 1) and unrounded document lengths. How often a word occurs, and how long a document is on average, is counted over
+the whole corpus, so that scores do not depend on how it is cut.
+
+A long text is mostly made of words that occur everywhere. For those, going from posting to posting costs more than
+adding up a whole row of documents, so ``kernels.search`` does the latter for words that are frequent in the corpus.
 """
 
 import sys
-from array import array
-from collections import Counter, defaultdict, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import chain, islice
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import repeat
+from pathlib import Path
 from typing import NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
+from trivium import engine
+from trivium.core import Corpus
+from trivium.data.analyzer import Tokens, hashed
 from trivium.data.words import words
+from trivium.documents.queries import Form, rephrased
+from trivium.documents.shards import Progress, Shard, shards_of
 from trivium.engine import cores
 
-_BLOCK = 8192  # documents counted at a time
-_BATCH = 16  # queries that a thread takes at a time
+_BATCH = 256  # queries that a thread takes at a time
+_MOST = 8192  # queries asked together, if their hits can be held
+_HITS = 1 << 24  # hits held at a time, 128 MB
+_ROOM = 256  # least room for hits that wait to be told from the best
+_FREQUENT = 0.05  # share of documents from which a word is laid out as a row (docs/design-notes.md)
 _TERMS = 8  # shared words named as the reason for a hit
+
+Names = npt.NDArray[np.uint64]
 
 
 class Hits(NamedTuple):
@@ -29,41 +45,149 @@ class Hits(NamedTuple):
 
     Attributes:
         ids: Documents, int32 ``[queries, k]``; -1 after the last hit.
-        scores: Their scores, float64 ``[queries, k]``; 0 after the last hit.
+        scores: Their scores, float32 ``[queries, k]``; 0 after the last hit.
     """
 
     ids: npt.NDArray[np.int32]
-    scores: npt.NDArray[np.float64]
+    scores: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Queries in numbers, as they are sent to every shard.
+
+    Attributes:
+        vocabulary: Names of all their words, ascending.
+        idf: Of each.
+        frequent: Whether each is frequent.
+        begins: Where the words of each query start, and the end of the last, ``[queries + 1]``.
+        words: Words of the queries, places in the vocabulary, ascending within rare and within frequent ones.
+        repeats: How often each query has the word.
+        average: Words of a document of the corpus, on average.
+        k1: BM25's.
+        b: BM25's.
+    """
+
+    vocabulary: Names
+    idf: npt.NDArray[np.float64]
+    frequent: npt.NDArray[np.bool_]
+    begins: npt.NDArray[np.int64]
+    words: npt.NDArray[np.int32]
+    repeats: npt.NDArray[np.int64]
+    average: float
+    k1: float
+    b: float
+
+    def __len__(self) -> int:
+        """How many queries there are."""
+        return len(self.begins) - 1
+
+
+class Found:
+    """Hits on their way: the best so far of every query, and some that may be."""
+
+    def __init__(self, queries: int, k: int) -> None:
+        self.k = k
+        self.hits = np.zeros((queries, max(2 * k, k + _ROOM)), np.uint64)
+        self.held = np.zeros(queries, np.int64)
+
+    def absorb(self, hits: npt.NDArray[np.uint64], held: npt.NDArray[np.int64]) -> None:
+        """Take the hits of another one."""
+        from trivium.documents import kernels
+
+        kernels.absorb(hits, held, self.k, self.hits, self.held)
+
+    def best(self) -> Hits:
+        """The best, in order."""
+        from trivium.documents import kernels
+
+        shape = len(self.held), self.k
+        found = Hits(np.empty(shape, np.int32), np.empty(shape, np.float32))
+        kernels.best(self.hits, self.held, *found)
+        return found
+
+
+def search_shard(shard: Shard, base: int, asked: Asked, found: Found, threads: int) -> None:
+    """Ask one shard everything, and take what it has into ``found``.
+
+    Args:
+        shard: The shard.
+        base: Id of its first document.
+        asked: The queries.
+        found: Changed.
+        threads: How many to use.
+    """
+    from trivium.documents import kernels
+
+    firsts, lasts = shard.find(asked.vocabulary)
+    lengths = shard.lengths.astype(np.float64)
+    saturation = asked.k1 * (1 - asked.b + asked.b * lengths / max(asked.average, 1e-9))
+    weights = kernels.weigh(firsts, lasts, shard.documents, shard.amounts, saturation)
+    shift = np.cumsum(lasts - firsts) - lasts  # a weight lies at its posting's place plus this
+
+    def batch(start: int) -> None:
+        stop = min(start + size, len(asked))
+        mine = asked.words[asked.begins[start] : asked.begins[stop]]
+        if not len(mine):
+            return
+        vocabulary, inverse = np.unique(mine, return_inverse=True)
+        places = inverse.astype(np.int32)
+        frequent = asked.frequent[vocabulary]
+        rows = np.where(frequent, np.cumsum(frequent) - 1, -1).astype(np.int32)
+        begins = asked.begins[start : stop + 1] - asked.begins[start]
+        rare = np.concatenate([[0], np.cumsum(~frequent[places])])  # rare words stand before frequent ones
+        kernels.search(
+            firsts[vocabulary],
+            lasts[vocabulary],
+            shift[vocabulary],
+            rows,
+            shard.documents,
+            weights,
+            len(shard),
+            base,
+            begins,
+            places,
+            (asked.idf[mine] * asked.repeats[asked.begins[start] : asked.begins[stop]]).astype(np.float32),
+            begins[:-1] + np.diff(rare[begins]),
+            found.k,
+            found.hits[start:stop],
+            found.held[start:stop],
+        )
+
+    size = max(1, min(_BATCH, -(-len(asked) // threads)))
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(batch, range(0, len(asked), size)))
+
+
+def search_alone(
+    asked: Asked, shard: "Path | Shard", base: int, k: int
+) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
+    """Ask one shard on one core of a cluster, and send its hits: those of each query, and how many they are."""
+    here = opened(shard)
+    found = Found(len(asked), min(k, len(here)))
+    search_shard(here, base, asked, found, threads=1)
+    return found.hits[:, : max(1, int(found.held.max(initial=0)))], found.held
 
 
 @dataclass(frozen=True)
 class Index:
-    """Postings of every word, each with what it adds to the score of its document.
+    """A searchable corpus.
 
     Attributes:
-        vocabulary: Number of each word, in the order the corpus first uses them.
-        starts: Where the postings of each word start, and the end of the last, int64 ``[words + 1]``.
-        documents: Postings: document, ascending within a word, int32.
-        weights: Postings: idf·tf/(tf + k1·(1 − b + b·|d|/avgdl)), float32.
-        size: How many documents there are, empty ones included.
+        shards: Folders of its shards, or shards in memory, in the order of its documents.
+        k1: How soon a repeated word stops counting more, from 0 (at once).
+        b: How much long documents are held back, from 0 (not) to 1.
+        most: Words that occur in more than this share of the documents are not asked; 1 asks all.
     """
 
-    vocabulary: Mapping[str, int]
-    starts: npt.NDArray[np.int64]
-    documents: npt.NDArray[np.int32]
-    weights: npt.NDArray[np.float32]
-    size: int
+    shards: Sequence[Path | Shard]
+    k1: float = 1.2
+    b: float = 0.75
+    most: float = 1.0
 
     @classmethod
-    def build(cls, texts: Iterable[str], k1: float = 1.2, b: float = 0.75) -> Self:
-        """Index texts; text i becomes document i.
-
-        Holds 16 bytes for each distinct word of each document while building, 8 after it, and never the texts.
-
-        Args:
-            texts: The documents, read once.
-            k1: How soon a repeated word stops counting more, from 0 (at once).
-            b: How much long documents are held back, from 0 (not) to 1.
+    def build(cls, texts: Sequence[str], k1: float = 1.2, b: float = 0.75) -> Self:
+        """Index texts in memory; text i becomes document i.
 
         Source: Robertson and Zaragoza 2009, in the form of Lucene 8.
 
@@ -71,99 +195,156 @@ class Index:
         >>> next(index.search(["cat!"], k=2)).ids.tolist()
         [[0, 2]]
         """
-        from trivium.documents import kernels
+        return cls([Shard.make(iter([pa.array(texts, pa.large_string())]))], k1, b)
 
-        vocabulary, lengths, blocks = _counted(iter(texts))
-        frequency = np.zeros(len(vocabulary), np.int64)
-        for terms, _, _ in blocks:
-            frequency += np.bincount(terms, minlength=len(vocabulary))
-        idf = np.log1p((len(lengths) - frequency + 0.5) / (frequency + 0.5))
-        saturation = k1 * (1 - b + b * lengths / max(lengths.mean() if len(lengths) else 0.0, 1e-9))
-        starts = np.concatenate([[0], np.cumsum(frequency)]).astype(np.int64)
-        documents, weights = np.empty(starts[-1], np.int32), np.empty(starts[-1], np.float32)
-        ends, first = starts[:-1].copy(), 0
-        while blocks:
-            terms, counts, distinct = blocks.popleft()  # let go of as soon as it is written
-            last = first + len(distinct)
-            kernels.weigh(terms, counts, distinct, saturation[first:last], idf, first, ends, documents, weights)
-            first = last
-        return cls(vocabulary, starts, documents, weights, len(lengths))
+    @classmethod
+    def of(cls, corpus: Corpus, k1: float = 1.2, b: float = 0.75, progress: Progress | None = None) -> Self:
+        """The index of a corpus; shards that are not in the cache yet are made."""
+        return cls(shards_of(corpus, progress), k1, b)
 
-    def search(self, queries: Sequence[str], k: int, threads: int | None = None) -> Iterator[Hits]:
+    def pruned(self, most: float) -> Self:
+        """The same, but words that occur in more than this share of the documents are not asked."""
+        return replace(self, most=most)
+
+    @cached_property
+    def _opened(self) -> list[Shard]:
+        return [opened(shard) for shard in self.shards]
+
+    @cached_property
+    def _counted(self) -> tuple[list[int], float]:
+        """Where each shard begins, with the end of the last, and the average length."""
+        begins = np.cumsum([0, *map(len, self._opened)]).tolist()
+        return begins, sum(int(shard.lengths.sum(dtype=np.int64)) for shard in self._opened) / max(begins[-1], 1)
+
+    @property
+    def size(self) -> int:
+        """How many documents there are, empty ones included."""
+        return self._counted[0][-1]
+
+    def search(
+        self,
+        queries: Sequence[str],
+        k: int,
+        *,
+        form: Form = "full",
+        words: int = 64,
+        threads: int | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Iterator[Hits]:
         """The best documents of each query: score descending, then id ascending.
 
         Args:
             queries: Texts. A word that a query repeats counts as often as it is repeated.
             k: How many documents to find for each, at least 1; fewer where fewer share a word with it.
+            form: What of each text is asked.
+            words: How many words ``head`` and ``best`` ask.
             threads: How many to use; none uses every core this process may use. The result is the same.
+            progress: Told how many documents were asked how many queries, and how many times that there are.
 
         Yields:
-            The hits of the next few queries, in the order of ``queries``. No more than a few runs are held at a time.
+            The hits of the next few queries, in the order of ``queries``. Hits of no more than these are held.
         """
-        assert k > 0, "the heap of a query holds at least one hit"
-        threads = threads or cores()
-        ahead: deque[Future[Hits]] = deque()
-        pool = ThreadPoolExecutor(threads)
-        try:
-            for start in range(0, len(queries), _BATCH):
-                ahead.append(pool.submit(self._search, queries[start : start + _BATCH], min(k, self.size)))
-                if len(ahead) > 2 * threads:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+        assert k > 0, "a query asks for at least one document"
+        k = min(k, self.size)
+        if k == 0:
+            yield Hits(np.zeros((len(queries), 0), np.int32), np.zeros((len(queries), 0), np.float32))
+            return
+        together = max(1, min(_MOST, _HITS // max(2 * k, k + _ROOM)))
+        for start in range(0, len(queries), together):
+            asked = self.ask(queries[start : start + together], form, words)
+            found = Found(len(asked), k)
+            for done in self._search(asked, found, threads or cores()):
+                if progress:
+                    progress(self.size * start + done * len(asked), self.size * len(queries))
+            yield found.best()
 
-    def shared(self, query: str, document: int, text: str) -> tuple[str, ...]:
-        """The words that a query and a document of the index share, weightiest first, at most eight.
+    def _search(self, asked: Asked, found: Found, threads: int) -> Iterator[int]:
+        """Ask all shards, here or on a cluster; yields how many documents were asked."""
+        begins = self._counted[0]
+        cluster = engine.ray()
+        if cluster is None:
+            for shard, base, done in zip(self._opened, begins, begins[1:], strict=False):
+                search_shard(shard, base, asked, found, threads)
+                yield done
+        else:
+            elsewhere = cluster.map(search_alone, asked, zip(self.shards, begins, repeat(found.k), strict=False))
+            for (hits, held), done in zip(elsewhere, begins[1:], strict=True):
+                found.absorb(hits, held)
+                yield done
+
+    def ask(self, queries: Sequence[str], form: Form = "full", words: int = 64) -> Asked:
+        """Queries in numbers: their words, and what each weighs in this corpus."""
+        tokens = hashed(rephrased(queries, form))
+        if form == "head":
+            tokens = _heads(tokens, words)
+        query = np.repeat(np.arange(len(queries)), np.diff(tokens.ends))
+        vocabulary, places = np.unique(tokens.hashes, return_inverse=True)
+        holders = self._holders(vocabulary)
+        idf = np.log1p((self.size - holders + 0.5) / (holders + 0.5))
+        frequent = holders > _FREQUENT * self.size
+        known = ((holders > 0) & (holders <= self.most * self.size))[places]
+        # one number for a query and a word in it, so that sorting brings rare words before frequent ones
+        pair = (query * 2 + frequent[places]) * len(vocabulary) + places
+        pair, repeats = np.unique(pair[known], return_counts=True)
+        query, places = pair // (2 * max(len(vocabulary), 1)), (pair % max(len(vocabulary), 1)).astype(np.int32)
+        if form == "best":
+            kept = _weightiest(query, repeats * idf[places], words)
+            query, places, repeats = query[kept], places[kept], repeats[kept]
+        begins = np.searchsorted(query, np.arange(len(queries) + 1))
+        return Asked(vocabulary, idf, frequent, begins, places, repeats, self._counted[1], self.k1, self.b)
+
+    def _holders(self, names: Names) -> npt.NDArray[np.int64]:
+        """How many documents hold each word."""
+        holders = np.zeros(len(names), np.int64)
+        for shard in self._opened:
+            firsts, lasts = shard.find(names)
+            holders += lasts - firsts
+        return holders
+
+    def shared(self, query: str, text: str) -> tuple[str, ...]:
+        """The words that a query and a document of the corpus share, weightiest first, at most eight.
 
         Args:
             query: The query.
-            document: Id of the document.
-            text: Its text.
+            text: The document.
         """
-        known, weight = set(words(text)), {}
-        for word, repeat in Counter(words(query)).items():
-            if word in known:
-                weight[word] = repeat * self._weight(word, document)
-        weightiest = sorted(weight, key=lambda word: (-weight[word], word))[:_TERMS]
+        asked, found = Counter(words(query)), Counter(words(text))
+        saturation = self.k1 * (1 - self.b + self.b * found.total() / max(self._counted[1], 1e-9))
+        both = [word for word in asked if word in found]
+        weights = zip(both, self._idf(both), strict=True)
+        adds = {word: asked[word] * idf * found[word] / (found[word] + saturation) for word, idf in weights}
+        weightiest = sorted(both, key=lambda word: (-adds[word], word))[:_TERMS]
         return tuple(map(sys.intern, weightiest))  # millions of documents share some thousand words
 
-    def _weight(self, word: str, document: int) -> float:
-        number = self.vocabulary[word]
-        first, last = self.starts[number], self.starts[number + 1]
-        wanted = np.int32(document)  # of the postings' type, or all of them would be converted for every look
-        return float(self.weights[first + self.documents[first:last].searchsorted(wanted)])
+    def _idf(self, wanted: Sequence[str]) -> list[float]:
+        if new := [word for word in wanted if word not in self._known]:
+            holders = self._holders(hashed(new).hashes)
+            self._known.update(zip(new, np.log1p((self.size - holders + 0.5) / (holders + 0.5)).tolist(), strict=True))
+        return [self._known[word] for word in wanted]
 
-    def _search(self, queries: Sequence[str], k: int) -> Hits:
-        from trivium.documents import kernels
-
-        counted = [Counter(w for w in words(query) if w in self.vocabulary) for query in queries]
-        begins = np.cumsum([0, *map(len, counted)])
-        terms = np.fromiter((self.vocabulary[word] for word in chain(*counted)), np.int32, begins[-1])
-        repeats = np.fromiter(chain(*(count.values() for count in counted)), np.int32, begins[-1])
-        hits = Hits(np.empty((len(queries), k), np.int32), np.empty((len(queries), k), np.float64))
-        kernels.search(self.starts, self.documents, self.weights, self.size, begins, terms, repeats, *hits)
-        return hits
+    @cached_property
+    def _known(self) -> dict[str, float]:
+        """Idf of the words that were looked up."""
+        return {}
 
 
-Counts = tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.int32]]
+def opened(shard: Path | Shard) -> Shard:
+    """A shard, wherever it lies."""
+    return Shard.open(shard) if isinstance(shard, Path) else shard
 
 
-def _counted(texts: Iterator[str]) -> tuple[dict[str, int], npt.NDArray[np.int64], deque[Counts]]:
-    """Vocabulary, length of every document, and word counts of each block of documents."""
-    from trivium.documents import kernels
+def _heads(tokens: Tokens, words: int) -> Tokens:
+    """The first so many words of each text."""
+    sizes = np.minimum(np.diff(tokens.ends), words)
+    ends = np.concatenate([[0], np.cumsum(sizes)])
+    kept = np.arange(ends[-1]) + np.repeat(tokens.ends[:-1] - ends[:-1], sizes)
+    return Tokens(tokens.hashes[kept], ends)
 
-    vocabulary: defaultdict[str, int] = defaultdict()
-    vocabulary.default_factory = vocabulary.__len__  # a new word gets the next number
-    lengths: list[npt.NDArray[np.int32]] = [np.zeros(0, np.int32)]
-    blocks: deque[Counts] = deque()
-    while block := list(islice(texts, _BLOCK)):
-        numbers, sizes = array("i"), array("i")
-        for text in block:
-            found = words(text)
-            numbers.extend(map(vocabulary.__getitem__, found))
-            sizes.append(len(found))
-        lengths.append(np.array(sizes, np.int32))
-        blocks.append(kernels.count(np.array(numbers, np.int32), lengths[-1], len(vocabulary)))
-    return dict(vocabulary), np.concatenate(lengths).astype(np.int64), blocks
+
+def _weightiest(query: npt.NDArray[np.int64], weight: npt.NDArray[np.float64], most: int) -> npt.NDArray[np.bool_]:
+    """Of each query the words that weigh most; of equal weight the first."""
+    order = np.lexsort((-weight, query))
+    begins = np.searchsorted(query, query)  # queries come in order
+    kept = np.zeros(len(query), np.bool_)
+    kept[order] = np.arange(len(query)) - begins < most
+    return kept

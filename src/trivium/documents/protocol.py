@@ -15,6 +15,19 @@ from trivium.errors import ConfigError
 Progress = Callable[[int, int], None]
 
 
+def part(progress: Progress | None, begin: int, end: int, of: int) -> Progress | None:
+    """A bar for one part of the way: from ``begin`` to ``end`` of ``of`` equal pieces.
+
+    >>> seen = []
+    >>> part(lambda done, total: seen.append(done / total), 1, 3, of=4)(5, 10)
+    >>> seen
+    [0.5]
+    """
+    if progress is None:
+        return None
+    return lambda done, total: progress(begin * total + (end - begin) * done, of * total)
+
+
 @dataclass(frozen=True)
 class Budget:
     """How much may be chosen: at most, never more. None is no limit.
@@ -76,7 +89,7 @@ class Ranking:
     scores: Floats
     ranks: Ints
     queries: Ints
-    counts: Mapping[str, int] = field(default_factory=dict)
+    counts: Mapping[str, float] = field(default_factory=dict)
     shared: Callable[[int, str], tuple[str, ...]] = _no_words
 
     def __len__(self) -> int:

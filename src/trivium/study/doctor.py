@@ -6,6 +6,8 @@ from importlib import metadata
 import trivium
 from trivium.study.manifest import PACKAGES, hardware, software
 
+OPTIONAL = ("ray",)  # extras of the same names
+
 
 def examine() -> dict[str, dict[str, str]]:
     """Versions, devices and optional parts, ready to print."""
@@ -15,5 +17,13 @@ def examine() -> dict[str, dict[str, str]]:
             "python": platform.python_version(),
             **{name: metadata.version(name) for name in PACKAGES},
         },
+        "optional": {name: _optional(name) for name in OPTIONAL},
         "machine": {name: str(value) for name, value in hardware().items()} | {"precision": software()["precision"]},
     }
+
+
+def _optional(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return f"not installed; pip install 'trivium[{name}]'"

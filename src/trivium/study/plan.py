@@ -18,10 +18,12 @@ from pathlib import Path
 import numpy as np
 
 from trivium import seeds
-from trivium.config import StudyConfig, load_config
+from trivium.config import StudyConfig, build, load_config
 from trivium.core import JSON, Corpus, Stage, Stream, Task
 from trivium.data import count_words, fingerprint64
 from trivium.documents import Budget
+from trivium.documents.heldout import EQUAL, HeldOut, words_of
+from trivium.documents.screens import Screens
 from trivium.engine import cores
 from trivium.study.arms import Arm, equalise, resolve
 from trivium.study.inputs import load_inputs, worker_count
@@ -136,12 +138,13 @@ def make_plan(study: StudyConfig | Path | str, overrides: Sequence[str] = (), re
     """
     reporter = reporter or Silent()
     config = study if isinstance(study, StudyConfig) else load_config(study, overrides)
+    screens = build(Screens, config.screens, "screens")
     arms = resolve(config)
     task, corpus = load_inputs(config, arms, reporter)
     notes = list(task.notes)
     if corpus is not None:
         with reporter.phase("looking for duplicates and held-out texts") as bar:
-            notes += [*corpus.notes, *_screened(task, corpus, bar)]
+            notes += [*corpus.notes, *_screened(task, corpus, screens, bar)]
     with reporter.phase("timing a few steps") as bar:
         workers = worker_count(config)
         timing = _Timing(config, task.sealed(), corpus, workers)
@@ -267,22 +270,26 @@ def _sample(corpus: Corpus | None) -> list[str]:
     return corpus.texts(np.sort(some))
 
 
-def _screened(task: Task, corpus: Corpus, bar: Bar) -> list[str]:
-    """How many documents equal a dev or test text, and how many another document; selection leaves both out."""
-    held_out = {fingerprint64(text) for split in task.tables if split != "train" for text in task.texts(split)}
+def _screened(task: Task, corpus: Corpus, screens: Screens, bar: Bar) -> list[str]:
+    """How many documents the screens would leave out; near-duplicates not counted, which take long for all of them."""
+    held_out = HeldOut.of(task, contamination=screens.contamination)
     seen: set[int] = set()
-    held = repeated = 0
+    equal = contaminated = repeated = 0
     for start in range(0, len(corpus), _BLOCK):
-        for text in corpus.texts(np.arange(start, min(start + _BLOCK, len(corpus)))):
-            mark = fingerprint64(text)
-            held += mark in held_out
-            repeated += mark in seen
-            seen.add(mark)
+        texts = corpus.texts(np.arange(start, min(start + _BLOCK, len(corpus))))
+        names = [fingerprint64(text) for text in texts]
+        for name, overlap in zip(names, held_out.look(names, words_of(texts)), strict=True):
+            equal += overlap is not None and overlap.rule == EQUAL
+            contaminated += overlap is not None and overlap.rule != EQUAL
+            repeated += name in seen
+            seen.add(name)
         bar(min(start + _BLOCK, len(corpus)), len(corpus))
     notes = []
-    if held:
-        notes.append(f"{held:,} documents equal a dev or test text; no arm will read them.")
-    if repeated:
+    if equal:
+        notes.append(f"{equal:,} documents equal a dev or test text; no arm will read them.")
+    if contaminated:
+        notes.append(f"{contaminated:,} documents hold a good part of a dev or test text; no arm will read them.")
+    if repeated and screens.duplicates:
         notes.append(f"{repeated:,} documents repeat an earlier one; no arm will read one twice.")
     return notes
 

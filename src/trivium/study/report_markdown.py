@@ -12,6 +12,12 @@ from trivium.study.report_verdict import Comparison, cautions, groups, headline,
 
 WIDTH = 116  # columns; a terminal has 120 or can have
 MOST_SEEDS = 8
+LEFT_OUT = {
+    "heldout_equal": "equal to held-out text",
+    "contaminated": "overlapping held-out text",
+    "duplicates": "duplicates",
+    "near_duplicates": "near-duplicates",
+}
 
 
 def markdown(run: Run) -> str:
@@ -90,7 +96,12 @@ def _documents(found: Sequence[Choice]) -> str:
         )
         for c in found
     ]
-    return "## Documents that were read\n\n" + table(("read by", "documents", "words", "from"), rows, "lrrl")
+    chosen = table(("read by", "documents", "words", "from"), rows, "lrrl")
+    left_out = [
+        f"{c.who}: left out {', '.join(f'{count(c.counts.get(key))} {said}' for key, said in LEFT_OUT.items())}"
+        for c in found
+    ]
+    return f"## Documents that were read\n\n{chosen}\n\n{bullets(left_out)}"
 
 
 def bullets(lines: Sequence[str]) -> str:

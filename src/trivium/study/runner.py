@@ -8,7 +8,7 @@ import json
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +16,10 @@ import yaml
 
 import trivium
 from trivium import engine, seeds
-from trivium.config import StudyConfig, load_config
+from trivium.config import StudyConfig, build, load_config
 from trivium.core import JSON, Corpus, Score, Selection, Split, Task, digest
 from trivium.documents import SELECTORS, NoDocuments, examples, select_documents
+from trivium.documents.screens import Screens
 from trivium.errors import TriviumError
 from trivium.kinds import kind_of
 from trivium.kinds.metrics import Counts
@@ -42,7 +43,7 @@ from trivium.study.reading import reading_tokens, save_reading, save_task
 from trivium.study.report import write_report
 from trivium.study.report_verdict import LINEAR
 from trivium.study.verdict import ArmResult, Verdict, decide
-from trivium.training.encoder import head_folder, origin
+from trivium.training.encoder import Pretrained, head_folder, origin
 from trivium.training.recipes import Spec, make_spec
 
 
@@ -94,7 +95,7 @@ def run(
     """
     config = study if isinstance(study, StudyConfig) else load_config(study, overrides)
     store = Store(Path(runs) / config.name)
-    with store.owned():
+    with store.owned(), engine.using(_cluster(config)):
         store.sweep()
         return _Run(config, store, reporter or Silent(), command or _command("run", study, overrides)).go()
 
@@ -109,13 +110,19 @@ def choose_documents(
     """Choose every arm's documents and do nothing else; ``run`` will find them chosen.
 
     Returns:
-        For each arm that reads, with the first seed: counts, documents per source, and examples with reasons.
+        For each arm that reads, with the first seed: counts, documents and words per source, KL reduction, and
+        examples with reasons.
     """
     config = study if isinstance(study, StudyConfig) else load_config(study, overrides)
     store = Store(Path(runs) / config.name)
-    with store.owned():
+    with store.owned(), engine.using(_cluster(config)):
         store.sweep()
         return _Run(config, store, reporter or Silent(), _command("documents", study, overrides)).choose()
+
+
+def _cluster(config: StudyConfig) -> engine.Ray | None:
+    """Where the corpus is searched, if not here."""
+    return engine.Ray(config.engine.address) if config.engine.kind == "ray" else None
 
 
 class _Run:
@@ -125,6 +132,7 @@ class _Run:
         self.config, self.store, self.reporter, self.command = config, store, reporter, command
         self.spec: Spec = make_spec(config.encoder)
         self.origin = {**origin(self.spec), **software()}
+        self.screens = build(Screens, config.screens, "screens")
         self.arms: dict[str, Arm] = resolve(config)
         self.asked = questions(self.arms, config.baseline)  # before lengths differ
         self.seeds = config.seed_list
@@ -166,6 +174,7 @@ class _Run:
             self.reporter.say(note)
         written = self.config.model_dump(mode="json") | {
             "seeds": self.seeds,
+            "screens": asdict(self.screens),
             "encoder": spelled_encoder(self.spec),
             "arms": {name: spelled_arm(arm) for name, arm in self.arms.items()},
         }
@@ -208,16 +217,22 @@ class _Run:
             "corpus": corpus.fingerprint,
             "task": self.task.sealed().fingerprint,
             "held_out": digest(self.task.texts("test")) if "test" in self.task.tables else None,
+            "screens": asdict(self.screens),
+            "encoder": origin(Pretrained(arm.selector.encoder)) if hasattr(arm.selector, "encoder") else None,
             "seed": seed if arm.selector.seeded else None,
         }
 
         def write(folder: Path) -> None:
             with self.reporter.phase(f"choosing documents for {arm.name}") as bar:
-                selection = select_documents(corpus, self.task, arm.selector, seed=seed, progress=bar)
+                selection = select_documents(
+                    corpus, self.task, arm.selector, seed=seed, screens=self.screens, progress=bar
+                )
             selection.save(folder)
             shown = examples(selection, corpus, self.task)
-            about = {"counts": selection.how["counts"], "sources": selection.how["sources"], "examples": shown}
-            (folder / "examples.json").write_text(json.dumps(about, indent=1, ensure_ascii=False))
+            about = {key: selection.how[key] for key in ("counts", "sources", "source_words", "kl_reduction")}
+            (folder / "examples.json").write_text(
+                json.dumps({**about, "examples": shown}, indent=1, ensure_ascii=False)
+            )
 
         return self._keep(self.store.make("documents", inputs, write))
 

@@ -1,0 +1,228 @@
+"""Texts as vectors, by any encoder of transformers; those of a corpus are made once and kept.
+
+A corpus' vectors lie in the cache, some thousand documents in a file, each file written whole: what was killed goes on
+where it was. Two bytes for each number: ten million documents and an encoder of width 384 take 8 GB of disk.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+from filelock import FileLock
+
+from trivium import seeds
+from trivium.core import Corpus, digest
+from trivium.errors import ConfigError
+from trivium.store import cache_folder
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Shorts = npt.NDArray[np.int16]
+
+BLOCK = 8192  # documents in a file
+ONE = 32767  # how a vector's 1 is written
+
+_VERSION = 1  # of what this module makes of a text; a new one makes every file anew
+
+
+@dataclass(frozen=True)
+class Embedder:
+    """An encoder that makes a vector of a text: the mean of its last hidden states, scaled to length 1.
+
+    Attributes:
+        name: A folder, or a name on the Hugging Face hub.
+        content: What the vectors depend on beside the texts.
+        tokenizer: Cuts texts into pieces.
+        model: Gives hidden states.
+        max_length: Pieces of a text that are read; the rest is left out.
+        batch_tokens: Pieces, padding included, that are read at once.
+    """
+
+    name: str
+    content: str
+    tokenizer: Any
+    model: Any
+    max_length: int
+    batch_tokens: int
+
+    @classmethod
+    def load(cls, name: str, max_length: int, batch_tokens: int) -> Self:
+        """Load an encoder and its tokenizer; onto a GPU, if there is one.
+
+        Raises:
+            ConfigError: it cannot be loaded, or cannot read texts so long.
+        """
+        import torch
+        from safetensors import SafetensorError
+        from transformers import AutoModel, AutoTokenizer
+
+        offline = {"local_files_only": True} if Path(name).is_dir() else {}  # a folder is never looked up
+        try:
+            with _quietly(), seeds.torch_scope(0, "embedder"):  # a head that is not used may be drawn at random
+                tokenizer = AutoTokenizer.from_pretrained(name, **offline)
+                model = AutoModel.from_pretrained(name, dtype=torch.float32, **offline)
+        except (OSError, ValueError, SafetensorError) as error:
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise ConfigError(
+                "documents.encoder: expected a model and its tokenizer in the folder, or under the hub name, "
+                f"'{name}'; found: {reason} Give a folder that holds config.json, model.safetensors and tokenizer.json."
+            ) from error
+        longest = min(tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", None) or max_length)
+        if max_length > longest:
+            raise ConfigError(
+                f"documents.max_length: expected at most {longest}, which '{name}' reads; found {max_length}."
+            )
+        model = model.encoder if hasattr(model, "encoder") and hasattr(model, "decoder") else model
+        model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+        return cls(name, _content(Path(name), model), tokenizer, model, max_length, batch_tokens)
+
+    def vectors(self, texts: Sequence[str]) -> "Tensor":
+        """Make a vector of each text, float32 ``[texts, width]``, on the CPU.
+
+        Raises:
+            ConfigError: the encoder gives no numbers for a text.
+        """
+        import torch
+
+        pieces = self._pieces(texts)
+        made = torch.zeros(len(texts), self.model.config.hidden_size)
+        for batch in _batches([len(piece) for piece in pieces], self.batch_tokens):
+            made[torch.tensor(batch)] = self._mean([pieces[i] for i in batch])
+        if not torch.isfinite(made).all():
+            bad = texts[int((~torch.isfinite(made)).any(1).nonzero()[0])]
+            raise ConfigError(
+                f"documents.encoder: '{self.name}' gives no numbers for the text '{bad[:80]}'. Use another."
+            )
+        return made
+
+    def _pieces(self, texts: Sequence[str]) -> list[list[int]]:
+        """Numbers of the pieces of each text; of one without any, a gap."""
+        gap = self.tokenizer.pad_token_id or 0
+        found = self.tokenizer(list(texts), truncation=True, max_length=self.max_length)["input_ids"] if texts else []
+        return [list(piece) or [gap] for piece in found]
+
+    def _mean(self, pieces: Sequence[Sequence[int]]) -> "Tensor":
+        """The mean over what is no padding, of each row of a batch, scaled to length 1."""
+        import torch
+        from torch.nn.functional import normalize
+
+        ids = torch.full((len(pieces), max(map(len, pieces))), self.tokenizer.pad_token_id or 0)
+        attention = torch.zeros_like(ids)
+        for row, piece in enumerate(pieces):
+            ids[row, : len(piece)] = torch.tensor(piece)
+            attention[row, : len(piece)] = 1
+        device = next(self.model.parameters()).device
+        ids, attention = ids.to(device), attention.to(device)
+        with torch.inference_mode():
+            hidden = self.model(input_ids=ids, attention_mask=attention).last_hidden_state
+            weights = attention[:, :, None].float()
+            return normalize((hidden.float() * weights).sum(1) / weights.sum(1)).cpu()
+
+
+def corpus_vectors(
+    corpus: Corpus, embedder: Embedder, progress: Callable[[int], None] | None = None
+) -> Iterator[Shorts]:
+    """The vectors of a corpus, block by block: those that are kept, and those that are made now.
+
+    Args:
+        corpus: The corpus.
+        embedder: Makes vectors.
+        progress: Called after each block with how many documents are done.
+
+    Yields:
+        As ``whole`` makes them, ``[at most BLOCK, width]``, memory-mapped, of the documents in order.
+
+    Raises:
+        ConfigError: there is no room to keep them.
+    """
+    key = digest([_VERSION, corpus.fingerprint, embedder.content, embedder.max_length])
+    folder = cache_folder() / "vectors" / key
+    width = embedder.model.config.hidden_size
+    for number, start in enumerate(range(0, len(corpus), BLOCK)):
+        path, rows = folder / f"{number:06d}.npy", min(BLOCK, len(corpus) - start)
+        if (kept := _kept(path, rows, width)) is None:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                with FileLock(folder / ".lock"):
+                    if _kept(path, rows, width) is None:  # no rival process made it while we waited
+                        texts = corpus.table["text"].slice(start, rows).to_pylist()
+                        _keep(path, whole(embedder.vectors(texts)))
+            except OSError as error:
+                raise ConfigError(
+                    f"documents: expected a cache folder with room for the vectors, found that {folder} is none "
+                    f"({error}). Name another in the environment variable TRIVIUM_CACHE."
+                ) from error
+            kept = _kept(path, rows, width)
+            assert kept is not None
+        yield kept
+        if progress:
+            progress(start + rows)
+
+
+def whole(vectors: "Tensor") -> Shorts:
+    """Vectors of length 1 as whole numbers of 1/32767, so that sums of their products are exact in float64."""
+    return np.asarray(np.rint(vectors.numpy() * ONE), np.int16)
+
+
+def _kept(path: Path, rows: int, width: int) -> Shorts | None:
+    """A block, if it is there and whole."""
+    try:
+        block: Shorts = np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError):
+        return None  # missing or damaged: it is made anew
+    return block if block.shape == (rows, width) and block.dtype == np.int16 else None
+
+
+def _keep(path: Path, vectors: Shorts) -> None:
+    """Write a block, whole, in one rename."""
+    scratch = path.with_suffix(".tmp")  # nobody else writes while we have the lock
+    with scratch.open("wb") as file:
+        np.save(file, vectors)
+    scratch.replace(path)
+
+
+def _batches(lengths: Sequence[int], most: int) -> Iterator[list[int]]:
+    """Rows of about the same length together, shortest first, as many as fit when padded; at least one."""
+    batch: list[int] = []
+    for row in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if batch and (len(batch) + 1) * lengths[row] > most:
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
+
+
+def _content(folder: Path, model: Any) -> str:
+    """A name for what an encoder is: what is in its folder, or the version of the hub's."""
+    if not folder.is_dir():
+        return digest([str(folder), getattr(model.config, "_commit_hash", None)])
+    hasher = xxhash.xxh3_128()
+    for file in sorted(file for file in folder.iterdir() if file.is_file()):
+        hasher.update(f"\0{file.name}\0{file.stat().st_size}\0".encode())
+        with file.open("rb") as opened:
+            while block := opened.read(1 << 20):
+                hasher.update(block)
+    return str(hasher.hexdigest())
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep transformers from drawing bars, and from warning of weights that are not used."""
+    from transformers.utils import logging
+
+    shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if shown:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]

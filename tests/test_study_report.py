@@ -212,7 +212,8 @@ def _chosen(matched: bool, text: str) -> dict[str, Any]:
     ]
     left_out = {"heldout_equal": 3, "contaminated": 7, "duplicates": 120, "near_duplicates": 41}
     counts = {"candidates": 41_230, **left_out, "documents": 18_400, "words": 1_999_950}
-    return {"counts": counts, "sources": {f"abstracts{text}": 12_000, "web": 6_400}, "examples": shown}
+    sources = {f"abstracts{text}": 12_000, "web": 6_400}
+    return {"counts": counts, "sources": sources, "kl_reduction": 0.0973, "examples": shown}
 
 
 def _write(path: Path, value: Any) -> None:
@@ -372,10 +373,10 @@ def test_choices_are_shown_once_with_their_readers_and_marked_words(usual: Path)
     page, source = Page(usual / "report.html"), (usual / "report.html").read_text()
     assert page.rows("What was chosen") == {
         "read by": ["candidates", "equal to held-out text", "overlapping held-out text", "duplicates",
-                    "near-duplicates", "chosen", "words"],
-        "tlm; tlm-whole-word": ["41,230", "3", "7", "120", "41", "18,400", "2.0 M"],
-        "random, seeds 0, 2": ["41,230", "3", "7", "120", "41", "18,400", "2.0 M"],
-        "random, seed 1": ["41,230", "3", "7", "120", "41", "18,400", "2.0 M"],
+                    "near-duplicates", "chosen", "words", "KL reduction"],
+        "tlm; tlm-whole-word": ["41,230", "3", "7", "120", "41", "18,400", "2.0 M", "+0.097"],
+        "random, seeds 0, 2": ["41,230", "3", "7", "120", "41", "18,400", "2.0 M", "+0.097"],
+        "random, seed 1": ["41,230", "3", "7", "120", "41", "18,400", "2.0 M", "+0.097"],
     }  # fmt: skip
     left_out = "left out 3 equal to held-out text, 7 overlapping held-out text, 120 duplicates, 41 near-duplicates"
     assert " ".join((usual / "report.md").read_text().split()).count(left_out) == 3

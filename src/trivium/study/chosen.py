@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 from trivium.core import JSON
 from trivium.study.report_markdown import LEFT_OUT
-from trivium.study.report_text import clip, count, plural
+from trivium.study.report_text import clip, count, nearness, plural
 
 _EXAMPLES = 5
 _SOURCES = 12
@@ -28,7 +28,8 @@ def _arm(arm: str, about: JSON) -> str:
         f"{arm}: {count(counts['documents'])} documents, {count(counts['words'])} words",
         f"  found      {found + ', ' if found else ''}{count(counts['candidates'])} candidates",
         f"  left out   {left_out}",
-        f"  like the task: {about['kl_reduction']:+.3f} nats per n-gram nearer to it than the corpus is (KL reduction)",
+        f"  nearness   {nearness(about['kl_reduction'])} nats per n-gram: KL reduction, 0 for the corpus itself",
+        f"  folder     {about['folder']}: selection.parquet, audit.jsonl",
     ]
     sources = list(about["sources"].items())
     wide = max((len(clip(source, 40)) for source, _ in sources), default=0)

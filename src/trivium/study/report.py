@@ -25,6 +25,7 @@ FILTERS = {
     "interval": report_text.interval,
     "marked": report_text.marked,
     "metric": metric_name,
+    "nearness": report_text.nearness,
     "number": number,
     "plural": report_text.plural,
     "points": report_text.points,

@@ -7,7 +7,18 @@ from collections.abc import Sequence
 
 from trivium.study.report_run import Run
 from trivium.study.report_tables import ArmRow, Choice, arm_rows, choices, cost_notes, origin_of
-from trivium.study.report_text import NOTHING, clip, count, interval, metric_name, points, probability, short, signed
+from trivium.study.report_text import (
+    NOTHING,
+    clip,
+    count,
+    interval,
+    metric_name,
+    nearness,
+    points,
+    probability,
+    short,
+    signed,
+)
 from trivium.study.report_verdict import Comparison, cautions, groups, headline, title_of
 
 WIDTH = 116  # columns; a terminal has 120 or can have
@@ -92,11 +103,12 @@ def _documents(found: Sequence[Choice]) -> str:
             c.who,
             count(c.counts.get("documents")),
             count(c.counts.get("words")),
+            nearness(c.nearness),
             ", ".join(f"{source} {count(documents)}" for source, documents, _ in c.sources),
         )
         for c in found
     ]
-    chosen = table(("read by", "documents", "words", "from"), rows, "lrrl")
+    chosen = table(("read by", "documents", "words", "KL reduction", "from"), rows, "lrrrl")
     left_out = [
         f"{c.who}: left out {', '.join(f'{count(c.counts.get(key))} {said}' for key, said in LEFT_OUT.items())}"
         for c in found

@@ -74,6 +74,7 @@ class Choice:
         who: By whom they are read.
         counts: What was left out, and how much is left.
         sources: How many are from each source, and that as a share of the largest source.
+        nearness: KL reduction: how much nearer to the task they are than the corpus is, in nats for each n-gram.
         examples: The best, one from the middle and the last: the best alone would flatter.
         more: Others, best first.
     """
@@ -81,6 +82,7 @@ class Choice:
     who: str
     counts: Mapping[str, int]
     sources: tuple[tuple[str, int, float], ...]
+    nearness: float | None
     examples: tuple[JSON, ...]
     more: tuple[JSON, ...]
 
@@ -277,6 +279,7 @@ def _choice(about: JSON, arms: Mapping[str, Sequence[str]], seeds: int, *, show:
         who="; ".join(who),
         counts=about.get("counts") or {},
         sources=tuple((source, n, n / most) for source, n in sources),
+        nearness=number(about.get("kl_reduction")),
         examples=tuple(e for i, e in enumerate(examples) if i in first),
         more=tuple(e for i, e in enumerate(examples) if i not in first),
     )

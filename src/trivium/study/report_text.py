@@ -105,6 +105,16 @@ def count(value: JSON) -> str:
     return f"{found / 1e6:,.1f} M" if found >= 1e6 else f"{found:,.0f}"
 
 
+def nearness(value: JSON) -> str:
+    """A KL reduction in nats, with its sign.
+
+    >>> nearness(0.0973), nearness(-0.01), nearness(None)
+    ('+0.097', '−0.010', '–')
+    """
+    found = number(value)
+    return NOTHING if found is None else f"{found:+.3f}".replace("-", "−")
+
+
 def duration(seconds: JSON) -> str:
     """A time in the two largest units that matter.
 

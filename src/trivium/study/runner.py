@@ -161,7 +161,7 @@ class _Run:
         for name, arm in self.arms.items():
             if not isinstance(arm.selector, NoDocuments):
                 made = self._documents(arm, self.seeds[0])
-                chosen[name] = json.loads((made.folder / "examples.json").read_text())
+                chosen[name] = {"folder": str(made.folder), **json.loads((made.folder / "examples.json").read_text())}
         return chosen
 
     def _open(self) -> None:

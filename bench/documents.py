@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("corpus", nargs="?", help="files of a corpus; a made-up one, if not given")
     parser.add_argument("task", nargs="?", help="a task, whose training texts are the queries")
     parser.add_argument("--documents", type=int, default=200_000, help="of the made-up corpus, 80 words each (200000)")
-    parser.add_argument("--queries", type=int, default=100, help="asked in a round (100)")
+    parser.add_argument("--queries", type=int, default=500, help="asked in a round (500)")
     parser.add_argument(
         "--words", type=int, default=200, help="of a query: texts are joined until it has so many (200)"
     )

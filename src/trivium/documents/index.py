@@ -97,13 +97,17 @@ class Found:
 
         kernels.absorb(hits, held, self.k, self.hits, self.held)
 
-    def best(self) -> Hits:
+    def best(self, threads: int) -> Hits:
         """The best, in order."""
         from trivium.documents import kernels
 
         shape = len(self.held), self.k
         found = Hits(np.empty(shape, np.int32), np.empty(shape, np.float32))
-        kernels.best(self.hits, self.held, *found)
+
+        def sort(rows: slice) -> None:
+            kernels.best(self.hits[rows], self.held[rows], found.ids[rows], found.scores[rows])
+
+        _share_out(sort, len(self.held), threads)
         return found
 
 
@@ -125,8 +129,8 @@ def search_shard(shard: Shard, base: int, asked: Asked, found: Found, threads: i
     weights = kernels.weigh(firsts, lasts, shard.documents, shard.amounts, saturation)
     shift = np.cumsum(lasts - firsts) - lasts  # a weight lies at its posting's place plus this
 
-    def batch(start: int) -> None:
-        stop = min(start + size, len(asked))
+    def batch(queries: slice) -> None:
+        start, stop = queries.start, queries.stop
         mine = asked.words[asked.begins[start] : asked.begins[stop]]
         if not len(mine):
             return
@@ -150,13 +154,18 @@ def search_shard(shard: Shard, base: int, asked: Asked, found: Found, threads: i
             (asked.idf[mine] * asked.repeats[asked.begins[start] : asked.begins[stop]]).astype(np.float32),
             begins[:-1] + np.diff(rare[begins]),
             found.k,
-            found.hits[start:stop],
-            found.held[start:stop],
+            found.hits[queries],
+            found.held[queries],
         )
 
-    size = max(1, min(_BATCH, -(-len(asked) // threads)))
+    _share_out(batch, len(asked), threads)
+
+
+def _share_out(work: Callable[[slice], None], queries: int, threads: int) -> None:
+    """Give every thread some of the queries, and then some more."""
+    size = max(1, min(_BATCH, -(-queries // threads)))
     with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(batch, range(0, len(asked), size)))
+        list(pool.map(work, (slice(start, min(start + size, queries)) for start in range(0, queries, size))))
 
 
 def search_alone(
@@ -256,7 +265,7 @@ class Index:
             for done in self._search(asked, found, threads or cores()):
                 if progress:
                     progress(self.size * start + done * len(asked), self.size * len(queries))
-            yield found.best()
+            yield found.best(threads or cores())
 
     def _search(self, asked: Asked, found: Found, threads: int) -> Iterator[int]:
         """Ask all shards, here or on a cluster; yields how many documents were asked."""

@@ -59,7 +59,7 @@ def test_rake_asks_the_key_phrases_and_a_text_of_stop_words_in_full() -> None:
 @given(query=st.lists(st.sampled_from(" ".join(TEXTS).split()), max_size=20), n=st.integers(1, 25))
 def test_head_asks_the_first_words(query: list[str], n: int) -> None:
     index = Index.build(TEXTS)
-    same(hits(index, [" ".join(query), "market"], form="head", words=n), hits(index, [" ".join(query[:n]), "market"]))
+    same(hits(index, [" ".join(query), "market"], form="head", length=n), hits(index, [" ".join(query[:n]), "market"]))
 
 
 @settings(max_examples=40, deadline=None)
@@ -69,7 +69,7 @@ def test_best_asks_the_words_of_greatest_tf_idf(query: list[str], n: int) -> Non
     idf = {word: np.log1p((6 - df + 0.5) / (df + 0.5)) for word in set(query) if (df := holders(word))}
     weights = {word: query.count(word) * idf[word] for word in idf}
     least = sorted(weights.values(), reverse=True)[:n][-1] if weights else 0
-    asked = hits(index, [" ".join(query)], form="best", words=n)
+    asked = hits(index, [" ".join(query)], form="best", length=n)
     whole = hits(index, [" ".join(word for word in query if weights.get(word, 0) >= least)])
     some = hits(index, [" ".join(word for word in query if weights.get(word, 0) > least)])
     # words that tie at the end may go either way

@@ -88,17 +88,17 @@ def test_what_a_dead_node_was_given_is_done_by_the_other(cluster: Cluster) -> No
 @pytest.fixture
 def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setenv("TRIVIUM_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(shards_module, "_MOST", 200)
+    monkeypatch.setattr(shards_module, "_MOST", 500)
     rng = np.random.default_rng(0)
     words = [*COMMON, *(word for topic in TOPICS.values() for word in topic)]
-    texts = [" ".join(rng.choice(words, rng.integers(4, 30))) for _ in range(2400)]
+    texts = [" ".join(rng.choice(words, rng.integers(4, 30))) for _ in range(6000)]
     (tmp_path / "corpus.txt").write_text("\n\n".join(texts))
     return load_corpus(tmp_path / "corpus.txt")
 
 
 def test_a_search_loses_nothing_when_a_node_dies(cluster: Cluster, corpus: Any) -> None:
     rng = np.random.default_rng(1)
-    queries = [sentence(rng, rng.choice(list(TOPICS)), 25) for _ in range(60)]
+    queries = [sentence(rng, rng.choice(list(TOPICS)), 25) for _ in range(200)]  # results of 480 kB
     index = Index.of(corpus)
     assert len(index.shards) == 12
     (here,) = index.search(queries, 300)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from conftest import tiny_study
 from trivium.config import build, parse_config
-from trivium.core import Corpus, Queries, Selection, Split, Task
+from trivium.core import Corpus, Queries, Selection, Split, Task, digest
 from trivium.data import count_words, words
 from trivium.documents import Ranking, select_documents
 from trivium.documents.heldout import HeldOut, _places, words_of
@@ -49,7 +49,7 @@ def corpus_of(texts: Sequence[str]) -> Corpus:
             "row": pa.array(range(1, len(texts) + 1), pa.int64()),
         }
     )
-    return Corpus("shelf", f"of {len(texts)}", table)
+    return Corpus("shelf", digest(texts), table)
 
 
 def task_of(

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from conftest import COMMON, make_task, sentence
 from trivium.config import choose
-from trivium.core import Corpus, Queries, Selection, Split, Task
+from trivium.core import Corpus, Queries, Selection, Split, Task, digest
 from trivium.data import count_words, words
 from trivium.documents import (
     BM25,
@@ -45,7 +45,7 @@ def corpus_of(texts: list[str], sources: list[str] | None = None, chunk: int = 7
     }
     table = pa.table(columns)
     parts = [table.slice(start, chunk) for start in range(0, len(texts), chunk)]
-    return Corpus("shelf", f"of {len(texts)}", pa.concat_tables(parts) if parts else table)
+    return Corpus("shelf", digest(texts), pa.concat_tables(parts) if parts else table)
 
 
 def task_of(train: list[str], dev: list[str] = [], test: list[str] = [], pairs: Any = None) -> Task:  # noqa: B006

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -158,7 +159,7 @@ def test_an_interrupted_build_goes_on_after_the_last_shard(
 @pytest.mark.parametrize("harm", ["gone", "cut", "empty"])
 def test_a_damaged_shard_is_made_anew(tmp_path: Path, made: list[int], harm: str) -> None:
     corpus = load_corpus(write(tmp_path / "c", a=lines(150, 0)))
-    before, victim = hits(Index.of(corpus), ["w1 w5"], 9), shards_of(corpus)[0] / "documents.npy"
+    before, victim = hits(Index.of(corpus), ["w1 w5"], 9), shards_of(corpus)[0] / "postings.bin"
     if harm == "gone":
         victim.unlink()
     else:
@@ -168,6 +169,63 @@ def test_a_damaged_shard_is_made_anew(tmp_path: Path, made: list[int], harm: str
     assert made == [100]
 
 
+def test_what_was_not_written_to_the_end_is_no_shard(tmp_path: Path, made: list[int]) -> None:
+    corpus = load_corpus(write(tmp_path / "c", a=lines(150, 0)))
+    (shards_of(corpus)[1] / "shard.json").unlink()
+    made.clear()
+    assert len(shards(corpus)) == 2
+    assert made == [50]
+
+
+def test_hundreds_of_shards_do_not_need_hundreds_of_open_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    resource = pytest.importorskip("resource")
+    monkeypatch.setattr(shards_module, "_MOST", 2)
+    texts = lines(300, 0)
+    corpus = load_corpus(write(tmp_path / "c", a=texts))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = len(list(Path("/proc/self/fd").iterdir())) if Path("/proc/self/fd").exists() else 100
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 256, hard))
+    try:
+        index = Index.of(corpus)
+        assert len(index.shards) == 150
+        same(hits(index.pruned(1.0), ["w1 w2"], 40), hits(Index.build(texts), ["w1 w2"], 40))
+        hits(index.pruned(0.5), ["w1 w2"], 40)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_many_words_in_many_blocks_are_numbered_as_in_one() -> None:
+    texts = [" ".join(f"w{i}" for i in range(n, n + 900)) for n in range(0, 90_000, 450)]  # the table grows, filled
+    blocks = Shard.make(pa.array([text], pa.large_string()) for text in texts)
+    whole = Shard.make(iter([pa.array(texts, pa.large_string())]))
+    for name in ("words", "starts", "documents", "lengths", "amounts"):
+        np.testing.assert_array_equal(getattr(blocks, name), getattr(whole, name))
+
+
+def test_a_word_repeated_beyond_all_measure_stays_at_the_top() -> None:
+    texts = ["echo " * 70_000, "echo " * 3, "other"]
+    index = Index.build(texts, b=0.0)
+    assert int(index.shards[0].amounts.max()) == 65_535
+    (found,) = index.search(["echo"], 3)
+    assert found.ids.tolist() == [[0, 1, -1]]
+
+
+def test_documents_without_words_are_kept_on_disk_too(tmp_path: Path) -> None:
+    Shard.make(iter([pa.array(["", "..."], pa.large_string())])).save(tmp_path, "first")
+    empty = Shard.open(tmp_path)
+    same(hits(Index([empty, *Index.build(["a b"]).shards]), ["a"], 3), hits(Index.build(["", "...", "a b"]), ["a"], 3))
+
+
+def test_groups_of_queries_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    index, queries = Index.build(lines(200, 0)), lines(50, 1)
+    whole = hits(index, queries, 9)
+    for name, value in (("_CHARACTERS", 150), ("_MOST", 7), ("_SECONDS", 0.0)):
+        with monkeypatch.context() as patch:
+            patch.setattr(index_module, name, value)
+            patch.setattr(index_module, "_BATCH", 5)
+            same(hits(index, queries, 9), whole)
+
+
 def test_how_the_table_is_chunked_does_not_matter(tmp_path: Path, made: list[int]) -> None:
     corpus = load_corpus(write(tmp_path / "c", a=lines(150, 0)))
     first = shards_of(corpus)
@@ -175,6 +233,17 @@ def test_how_the_table_is_chunked_does_not_matter(tmp_path: Path, made: list[int
     whole = Corpus(corpus.name, "other", corpus.table.combine_chunks())
     assert shards_of(whole) == first
     assert not made
+
+
+def test_a_complete_cache_need_not_be_written_to(
+    tmp_path: Path, made: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus = load_corpus(write(tmp_path / "c", a=lines(150, 0)))
+    first = shards_of(corpus)
+    made.clear()
+    monkeypatch.setattr(shards_module, "FileLock", None)
+    monkeypatch.setattr(shards_module, "_cuts", None)  # nor is the corpus read again
+    assert shards_of(corpus) == first
 
 
 def test_without_a_folder_to_write_to_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,7 +49,7 @@ def test_what_no_row_asked_for_has_another_reason() -> None:
     drawn = about()["examples"][0] | {"rank": None, "query_row": None, "query_text": None, "label": None}
     assert "      score 12.3: enzyme, binds" in chosen_text({"dsir": about(examples=[drawn])})
     random = drawn | {"score": None, "terms": []}
-    assert "      chosen at random" in chosen_text({"random": about(examples=[random])})
+    assert "      without a score" in chosen_text({"random": about(examples=[random])})
 
 
 def test_of_many_examples_and_sources_some_are_shown() -> None:

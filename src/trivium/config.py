@@ -52,7 +52,8 @@ class ArmConfig(_Strict):
     """One way to train; arms are what a study compares."""
 
     documents: Options | None = Field(
-        None, description="What to read: {kind: bm25 | dsir | dense | hybrid | random | none | module:Class, and its keys}."
+        None,
+        description="What to read: {kind: bm25 | dsir | dense | hybrid | random | none | module:Class, and its keys}.",
     )
     masker: Options | None = Field(
         None, description="What to hide: {kind: random | whole_word | module:Class, and its keys}."

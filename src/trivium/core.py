@@ -182,7 +182,7 @@ class Selection:
                 "score": self.scores,
                 "rank": self.ranks,
                 "query": self.queries,
-                "terms": pa.array([list(t) for t in self.terms], pa.list_(pa.string())),
+                "terms": pa.array(self.terms, pa.list_(pa.string())),
             }
         )
         pq.write_table(table, folder / "selection.parquet")

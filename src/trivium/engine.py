@@ -35,7 +35,8 @@ def compiled(function: F) -> F:
     """Compile a function with numba, in such a way that threads can run it side by side.
 
     The machine code is kept beside the source, or in the user's cache where that cannot be written to, and nowhere if
-    neither can: then it takes some seconds in every process.
+    neither can: then it takes some seconds in every process. It is made anew when the function's own file changes, not
+    when a compiled function of another file does that it calls: after changing such a one, touch the files that use it.
     """
     from numba import njit
 
@@ -63,8 +64,8 @@ class Ray:
     def map(self, function: Callable[..., R], common: Any, items: Iterable[tuple[Any, ...]]) -> Iterator[R]:
         """Call ``function(common, *item)`` for every item, as tasks of the cluster.
 
-        A task whose node dies is given to another one, and so is one whose result was lost with it: the function must
-        give the same result again. No more tasks are under way than keep the cluster busy.
+        A task whose node dies is given to another one, up to five times, and so is one whose result was lost with it:
+        the function must give the same result again. No more tasks are under way than keep the cluster busy.
 
         Args:
             function: A function of an importable module.
@@ -75,20 +76,36 @@ class Ray:
             The results, in the order of the items.
 
         Raises:
+            ConfigError: Ray is not installed, there is no such cluster, or a node does not see a file.
+            TriviumError: a task failed again and again.
+        """
+        ray = self.connect()
+        task = ray.remote(max_retries=5)(function)
+        shared, under_way = ray.put(common), deque[Any]()
+        busy = 2 + int(ray.cluster_resources().get("CPU", 1))
+        try:
+            for item in items:
+                under_way.append(task.remote(shared, *item))
+                if len(under_way) >= busy:
+                    yield ray.get(under_way.popleft())
+            while under_way:
+                yield ray.get(under_way.popleft())
+        except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, OSError):
+                raise ConfigError(
+                    f"engine: expected that every node of the cluster sees the files of this machine, found "
+                    f"{error.cause}. Let the cache folder (TRIVIUM_CACHE) lie on a file system that they share."
+                ) from error
+            raise
+        except ray.exceptions.RayError as error:
+            raise TriviumError(f"engine: the cluster gave a task up: {error}") from error
+
+    def connect(self) -> Any:
+        """The module ``ray``, connected to the cluster.
+
+        Raises:
             ConfigError: Ray is not installed, or there is no such cluster.
         """
-        ray = self._connected()
-        task = ray.remote(max_retries=-1)(function)
-        shared, under_way = ray.put(common), deque[Any]()
-        busy = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))
-        for item in items:
-            under_way.append(task.remote(shared, *item))
-            if len(under_way) >= busy:
-                yield ray.get(under_way.popleft())
-        while under_way:
-            yield ray.get(under_way.popleft())
-
-    def _connected(self) -> Any:
         try:
             import ray
         except ImportError:
@@ -98,7 +115,7 @@ class Ray:
         if not ray.is_initialized():
             try:
                 ray.init(address=self.address, log_to_driver=False, logging_level=logging.ERROR)
-            except ConnectionError as error:
+            except (ConnectionError, ValueError, RuntimeError) as error:
                 raise ConfigError(
                     f"engine.address: expected a running Ray cluster at '{self.address}', found none ({error}). Start "
                     "one with `ray start --head`, or give address: null to start one on this machine alone."

@@ -22,7 +22,7 @@ from trivium.errors import ArtifactError
 
 def cache_folder() -> Path:
     """Where what is made of corpora is kept: ``TRIVIUM_CACHE`` of the environment, else ``~/.cache/trivium``."""
-    return Path(os.environ.get("TRIVIUM_CACHE") or "~/.cache/trivium").expanduser()
+    return Path(os.environ.get("TRIVIUM_CACHE") or "~/.cache/trivium").expanduser().absolute()
 
 
 @contextmanager

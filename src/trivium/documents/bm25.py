@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
+import trivium
 from trivium.core import Corpus, Queries, digest
 from trivium.documents.index import Hits, Index
 from trivium.documents.protocol import Budget, Progress, Ranking, part
@@ -15,7 +16,8 @@ from trivium.documents.union import Union
 from trivium.errors import ConfigError, DataError
 from trivium.store import cache_folder
 
-_SECONDS = 60.0  # of searching that may be lost
+_VERSION = 1  # of the scores; a new one begins interrupted searches anew
+_SECONDS = 30.0  # between two times that an unfinished search is written down
 _SEARCH = ("per_query", "query", "query_words", "max_df", "k1", "b")  # what the hits depend on
 _JUDGED = 100  # queries that are searched exactly too, where the search is pruned
 
@@ -75,7 +77,7 @@ class BM25:
         """
         index = Index.of(corpus, self.k1, self.b, part(progress, 0, 1, of=4))
         settings = {key: getattr(self, key) for key in _SEARCH}
-        key = digest([corpus.fingerprint, digest(queries.texts), settings])
+        key = digest([trivium.__version__, _VERSION, corpus.fingerprint, digest(queries.texts), settings])
         partial, saved = cache_folder() / "searches" / f"{key}.npz", time.monotonic()
         union = Union.load(partial, len(corpus))
         rest = queries.texts[union.counts["queries"] :]
@@ -94,7 +96,7 @@ class BM25:
         return union.ranking(counts, lambda query, text: index.shared(queries.texts[query], text))
 
     def _search(self, index: Index, texts: Sequence[str], progress: Progress | None = None) -> Iterator[Hits]:
-        return index.search(texts, self.per_query, form=self.query, words=self.query_words, progress=progress)
+        return index.search(texts, self.per_query, form=self.query, length=self.query_words, progress=progress)
 
     def _recall(self, index: Index, texts: Sequence[str]) -> float:
         """Share of what an exact search for some of the texts finds that the pruned one finds too."""

@@ -9,6 +9,7 @@ adding up a whole row of documents, so ``kernels.search`` does the latter for wo
 """
 
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -31,8 +32,10 @@ from trivium.documents.shards import Progress, Shard, shards_of
 from trivium.engine import cores
 
 _BATCH = 256  # queries that a thread takes at a time
-_MOST = 8192  # queries asked together, if their hits can be held
+_SECONDS = 10.0  # that a group of queries should take, because between groups a search can be interrupted
+_MOST = 8192  # queries of a group
 _HITS = 1 << 24  # hits held at a time, 128 MB
+_CHARACTERS = 1 << 24  # of the queries of a group: their words take some 70 bytes each
 _ROOM = 256  # least room for hits that wait to be told from the best
 _FREQUENT = 0.05  # share of documents from which a word is laid out as a row (docs/design-notes.md)
 _TERMS = 8  # shared words named as the reason for a hit
@@ -169,13 +172,16 @@ def _share_out(work: Callable[[slice], None], queries: int, threads: int) -> Non
 
 
 def search_alone(
-    asked: Asked, shard: "Path | Shard", base: int, k: int
+    asked: Asked, shard: Path | Shard, base: int, k: int
 ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
-    """Ask one shard on one core of a cluster, and send its hits: those of each query, and how many they are."""
-    here = opened(shard)
+    """Ask one shard on one core of a cluster, and send its hits: the best of each query, and how many they are."""
+    from trivium.documents import kernels
+
+    here = Shard.open(shard) if isinstance(shard, Path) else shard
     found = Found(len(asked), min(k, len(here)))
     search_shard(here, base, asked, found, threads=1)
-    return found.hits[:, : max(1, int(found.held.max(initial=0)))], found.held
+    kernels.trim(found.hits, found.held, found.k)
+    return found.hits[:, : found.k].copy(), found.held
 
 
 @dataclass(frozen=True)
@@ -183,13 +189,13 @@ class Index:
     """A searchable corpus.
 
     Attributes:
-        shards: Folders of its shards, or shards in memory, in the order of its documents.
+        shards: Its shards, in the order of its documents.
         k1: How soon a repeated word stops counting more, from 0 (at once).
         b: How much long documents are held back, from 0 (not) to 1.
         most: Words that occur in more than this share of the documents are not asked; 1 asks all.
     """
 
-    shards: Sequence[Path | Shard]
+    shards: Sequence[Shard]
     k1: float = 1.2
     b: float = 0.75
     most: float = 1.0
@@ -209,21 +215,17 @@ class Index:
     @classmethod
     def of(cls, corpus: Corpus, k1: float = 1.2, b: float = 0.75, progress: Progress | None = None) -> Self:
         """The index of a corpus; shards that are not in the cache yet are made."""
-        return cls(shards_of(corpus, progress), k1, b)
+        return cls([Shard.open(folder) for folder in shards_of(corpus, progress)], k1, b)
 
     def pruned(self, most: float) -> Self:
         """The same, but words that occur in more than this share of the documents are not asked."""
         return replace(self, most=most)
 
     @cached_property
-    def _opened(self) -> list[Shard]:
-        return [opened(shard) for shard in self.shards]
-
-    @cached_property
     def _counted(self) -> tuple[list[int], float]:
         """Where each shard begins, with the end of the last, and the average length."""
-        begins = np.cumsum([0, *map(len, self._opened)]).tolist()
-        return begins, sum(int(shard.lengths.sum(dtype=np.int64)) for shard in self._opened) / max(begins[-1], 1)
+        begins = np.cumsum([0, *map(len, self.shards)]).tolist()
+        return begins, sum(int(shard.lengths.sum(dtype=np.int64)) for shard in self.shards) / max(begins[-1], 1)
 
     @property
     def size(self) -> int:
@@ -236,7 +238,7 @@ class Index:
         k: int,
         *,
         form: Form = "full",
-        words: int = 64,
+        length: int = 64,
         threads: int | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> Iterator[Hits]:
@@ -246,46 +248,52 @@ class Index:
             queries: Texts. A word that a query repeats counts as often as it is repeated.
             k: How many documents to find for each, at least 1; fewer where fewer share a word with it.
             form: What of each text is asked.
-            words: How many words ``head`` and ``best`` ask.
+            length: How many words ``head`` and ``best`` ask.
             threads: How many to use; none uses every core this process may use. The result is the same.
             progress: Told how many documents were asked how many queries, and how many times that there are.
 
         Yields:
-            The hits of the next few queries, in the order of ``queries``. Hits of no more than these are held.
+            The hits of the next few queries, in the order of ``queries``: as many as take some ten seconds, as far as
+            their hits and words can be held (some hundred MB).
         """
         assert k > 0, "a query asks for at least one document"
         k = min(k, self.size)
         if k == 0:
             yield Hits(np.zeros((len(queries), 0), np.int32), np.zeros((len(queries), 0), np.float32))
             return
-        together = max(1, min(_MOST, _HITS // max(2 * k, k + _ROOM)))
-        for start in range(0, len(queries), together):
-            asked = self.ask(queries[start : start + together], form, words)
+        most, start = max(1, min(_MOST, _HITS // max(2 * k, k + _ROOM))), 0
+        together = min(most, _BATCH * (threads or cores()))
+        while start < len(queries):
+            begun, some = time.monotonic(), _up_to(queries[start : start + together], _CHARACTERS)
+            asked = self.ask(some, form, length)
             found = Found(len(asked), k)
             for done in self._search(asked, found, threads or cores()):
                 if progress:
                     progress(self.size * start + done * len(asked), self.size * len(queries))
             yield found.best(threads or cores())
+            start += len(some)
+            together = min(most, max(together, int(_SECONDS / (time.monotonic() - begun) * len(some))))
 
     def _search(self, asked: Asked, found: Found, threads: int) -> Iterator[int]:
         """Ask all shards, here or on a cluster; yields how many documents were asked."""
         begins = self._counted[0]
         cluster = engine.ray()
         if cluster is None:
-            for shard, base, done in zip(self._opened, begins, begins[1:], strict=False):
+            for shard, base, done in zip(self.shards, begins, begins[1:], strict=False):
                 search_shard(shard, base, asked, found, threads)
                 yield done
         else:
-            elsewhere = cluster.map(search_alone, asked, zip(self.shards, begins, repeat(found.k), strict=False))
+            places = (shard.folder or shard for shard in self.shards)
+            elsewhere = cluster.map(search_alone, asked, zip(places, begins, repeat(found.k), strict=False))
             for (hits, held), done in zip(elsewhere, begins[1:], strict=True):
                 found.absorb(hits, held)
                 yield done
 
-    def ask(self, queries: Sequence[str], form: Form = "full", words: int = 64) -> Asked:
+    def ask(self, queries: Sequence[str], form: Form = "full", length: int = 64) -> Asked:
         """Queries in numbers: their words, and what each weighs in this corpus."""
         tokens = hashed(rephrased(queries, form))
         if form == "head":
-            tokens = _heads(tokens, words)
+            tokens = _heads(tokens, length)
         query = np.repeat(np.arange(len(queries)), np.diff(tokens.ends))
         vocabulary, places = np.unique(tokens.hashes, return_inverse=True)
         holders = self._holders(vocabulary)
@@ -297,7 +305,7 @@ class Index:
         pair, repeats = np.unique(pair[known], return_counts=True)
         query, places = pair // (2 * max(len(vocabulary), 1)), (pair % max(len(vocabulary), 1)).astype(np.int32)
         if form == "best":
-            kept = _weightiest(query, repeats * idf[places], words)
+            kept = _weightiest(query, repeats * idf[places], length)
             query, places, repeats = query[kept], places[kept], repeats[kept]
         begins = np.searchsorted(query, np.arange(len(queries) + 1))
         return Asked(vocabulary, idf, frequent, begins, places, repeats, self._counted[1], self.k1, self.b)
@@ -305,7 +313,7 @@ class Index:
     def _holders(self, names: Names) -> npt.NDArray[np.int64]:
         """How many documents hold each word."""
         holders = np.zeros(len(names), np.int64)
-        for shard in self._opened:
+        for shard in self.shards:
             firsts, lasts = shard.find(names)
             holders += lasts - firsts
         return holders
@@ -337,14 +345,15 @@ class Index:
         return {}
 
 
-def opened(shard: Path | Shard) -> Shard:
-    """A shard, wherever it lies."""
-    return Shard.open(shard) if isinstance(shard, Path) else shard
+def _up_to(texts: Sequence[str], characters: int) -> Sequence[str]:
+    """The first texts, as many as have so many characters together, but one at least."""
+    spent = np.cumsum([len(text) for text in texts])
+    return texts[: max(1, int(np.searchsorted(spent, characters, side="right")))]
 
 
-def _heads(tokens: Tokens, words: int) -> Tokens:
+def _heads(tokens: Tokens, length: int) -> Tokens:
     """The first so many words of each text."""
-    sizes = np.minimum(np.diff(tokens.ends), words)
+    sizes = np.minimum(np.diff(tokens.ends), length)
     ends = np.concatenate([[0], np.cumsum(sizes)])
     kept = np.arange(ends[-1]) + np.repeat(tokens.ends[:-1] - ends[:-1], sizes)
     return Tokens(tokens.hashes[kept], ends)

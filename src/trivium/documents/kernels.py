@@ -287,6 +287,15 @@ def search(
 
 
 @compiled
+def trim(hits: UInt64s, held: Int64s, keep: int) -> None:
+    """Bring the best ``keep`` hits of each query to the front, and forget the others; as ``search`` left them."""
+    for query in range(len(held)):
+        if held[query] > keep:
+            _better_half(hits[query, : held[query]], keep)
+            held[query] = keep
+
+
+@compiled
 def absorb(more: UInt64s, amounts: Int64s, keep: int, hits: UInt64s, held: Int64s) -> None:
     """Take hits that were found elsewhere.
 

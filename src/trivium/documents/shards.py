@@ -5,17 +5,20 @@ every corpus that contains the same run of documents, and a corpus to which file
 another order, makes only the shards that are new. An interrupted build goes on after the last shard it finished.
 """
 
+import errno
 import json
+import os
 import shutil
 import threading
-from bisect import bisect_right
+import time
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -27,12 +30,23 @@ from trivium.core import Corpus, digest
 from trivium.data.analyzer import hashed
 from trivium.engine import cores
 from trivium.errors import ConfigError
-from trivium.store import atomic_folder, cache_folder
+from trivium.store import atomic_folder, atomic_write, cache_folder
 
 Progress = Callable[[int, int], None]
 
-_VERSION = 1  # of what a shard is; a new one makes every shard anew
-_MOST = 1 << 17  # documents of a shard: some 150 MB while it is made, and work for many cores
+_VERSION = 2  # of what a shard is; a new one makes every shard anew
+_MOST = 1 << 17  # documents of a shard: some 200 MB while it is made, and work for many cores
+_MAKERS = 4  # shards that are made side by side
+_DAY = 86_400.0
+_POSTINGS = "postings.bin"
+_ARRAYS: Mapping[str, Any] = {
+    "words": np.uint64,
+    "starts": np.int64,
+    "documents": np.int32,
+    "lengths": np.int32,
+    "amounts": np.uint16,
+}
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
 _BLOCK = 4096  # documents counted at a time
 
 
@@ -44,21 +58,23 @@ class Shard:
         words: Names of its words (``data.analyzer``), ascending, uint64.
         starts: Where the postings of each word start, and the end of the last, int64 ``[words + 1]``.
         documents: Postings: document, ascending within a word, int32.
-        amounts: Postings: how often the word occurs there, uint16; 65,535 is that or more.
         lengths: Words of each document, int32.
+        amounts: Postings: how often the word occurs there, uint16; 65,535 is that or more.
+        folder: Where it lies, if it does.
     """
 
     words: npt.NDArray[np.uint64]
     starts: npt.NDArray[np.int64]
     documents: npt.NDArray[np.int32]
-    amounts: npt.NDArray[np.uint16]
     lengths: npt.NDArray[np.int32]
+    amounts: npt.NDArray[np.uint16]
+    folder: Path | None = None
 
     @classmethod
     def make(cls, texts: Iterator[pa.LargeStringArray], progress: Callable[[int], None] = lambda _: None) -> Self:
         """Index texts; text i becomes document i.
 
-        Holds some 14 bytes for each distinct word of each document meanwhile, and never the texts.
+        Holds some 17 bytes for each distinct word of each document meanwhile, and never the texts.
 
         Args:
             texts: The documents in blocks, read once.
@@ -90,17 +106,40 @@ class Shard:
         for terms, counts, distinct in blocks:
             kernels.place(terms, counts, distinct, first, ends, documents, amounts)
             first += len(distinct)
-        return cls(keys[taken][order], starts, documents, amounts, np.concatenate(lengths))
+        return cls(keys[taken][order], starts, documents, np.concatenate(lengths), amounts)
 
-    def save(self, folder: Path) -> None:
-        """Write five arrays into a folder."""
-        for field in fields(self):
-            np.save(folder / f"{field.name}.npy", getattr(self, field.name), allow_pickle=False)
+    def save(self, folder: Path, first: str) -> None:
+        """Write it into a folder: the arrays one behind the other, widest numbers first, and how long each is.
+
+        Args:
+            folder: Where to.
+            first: The name of its first document.
+        """
+        arrays = {name: getattr(self, name) for name in _ARRAYS}
+        with (folder / _POSTINGS).open("wb") as file:
+            for array in arrays.values():
+                array.tofile(file)
+            file.flush()
+            os.fsync(file.fileno())
+        about = {"version": _VERSION, "first": first, "sizes": {name: len(array) for name, array in arrays.items()}}
+        (folder / "shard.json").write_text(json.dumps(about))
 
     @classmethod
     def open(cls, folder: Path) -> Self:
-        """Memory-map what ``save`` wrote."""
-        return cls(*(np.load(folder / f"{f.name}.npy", mmap_mode="r", allow_pickle=False) for f in fields(cls)))
+        """Memory-map what ``save`` wrote: one map, because a process may have few files open.
+
+        Raises:
+            OSError: it is not there.
+            ValueError: it is of another version, or not whole.
+        """
+        about = json.loads((folder / "shard.json").read_text())
+        sizes = [about["sizes"][name] * np.dtype(kind).itemsize for name, kind in _ARRAYS.items()]
+        data = np.memmap(folder / _POSTINGS, np.uint8, "r")
+        if about["version"] != _VERSION or len(data) != sum(sizes):
+            raise ValueError(f"{folder}: no whole shard of version {_VERSION}")
+        parts = np.split(data.view(np.ndarray), np.cumsum(sizes)[:-1])
+        arrays = {name: part.view(kind) for part, (name, kind) in zip(parts, _ARRAYS.items(), strict=True)}
+        return cls(**arrays, folder=folder)
 
     def __len__(self) -> int:
         """How many documents it has."""
@@ -124,7 +163,10 @@ def shards_of(corpus: Corpus, progress: Progress | None = None) -> list[Path]:
         ConfigError: the cache folder cannot be written to.
     """
     root = cache_folder() / "shards"
-    cuts = list(_cuts(corpus, _known(root)))
+    listed = root / f"of-{corpus.fingerprint}.json"
+    if (folders := _listed(listed, len(corpus))) is not None:
+        return folders
+    cuts = list(_cuts(corpus, *_known(root)))
     done, lock = 0, threading.Lock()
 
     def told(documents: int) -> None:
@@ -136,22 +178,28 @@ def shards_of(corpus: Corpus, progress: Progress | None = None) -> list[Path]:
 
     def made(cut: _Cut) -> Path:
         folder = root / cut.name
+        if _documents(folder) == cut.documents:  # looked at without a lock: the cache may be for reading alone
+            told(cut.documents)
+            return folder
         with FileLock(_lock(root, cut.name)):  # a rival process makes it meanwhile, or we do
             if _documents(folder) == cut.documents:
                 told(cut.documents)
                 return folder
-            for scratch in root.glob(f".tmp-{cut.name}-*"):  # a crash left it
-                shutil.rmtree(scratch)
             with atomic_folder(folder) as scratch:
-                Shard.make(_blocks(corpus, cut.first, cut.documents), told).save(scratch)
-                about = {"documents": cut.documents, "first": cut.first_name, "version": _VERSION}
-                (scratch / "shard.json").write_text(json.dumps(about))
+                shard = Shard.make(_blocks(corpus, cut.first, cut.documents), told)
+                shard.save(scratch, cut.first_name)
         return folder
 
     try:
-        with ThreadPoolExecutor(cores()) as pool:
-            return list(pool.map(made, cuts))
+        with ThreadPoolExecutor(min(cores(), _MAKERS)) as pool:
+            folders = list(pool.map(made, cuts))
+        _sweep(root)
+        with suppress(OSError):  # it saves reading the corpus the next time, no more
+            atomic_write(listed, json.dumps({"version": _VERSION, "shards": [folder.name for folder in folders]}))
+        return folders
     except OSError as error:
+        if error.errno not in _FULL:
+            raise
         raise ConfigError(
             f"documents: expected a cache folder with room to write to, found that {root} is none ({error}). Name "
             "another in the environment variable TRIVIUM_CACHE."
@@ -167,46 +215,65 @@ class _Cut(NamedTuple):
     first_name: str
 
 
-def _cuts(corpus: Corpus, known: Mapping[str, Sequence[int]]) -> Iterator[_Cut]:
+def _cuts(corpus: Corpus, names: Collection[str], known: Mapping[str, Collection[int]]) -> Iterator[_Cut]:
     """Cut a corpus where shards that are there begin and end, and the rest at the greatest size.
 
     Args:
         corpus: The corpus.
-        known: Sizes of the shards that are there, by the name of their first document.
+        names: Of the shards that are there.
+        known: Their sizes, by the name of their first document.
     """
     size, place = len(corpus), 0
-    begins = [*_begins(corpus), size]
+    begins = _begins(corpus)
     while place < size:
         first = _name(corpus, place, 1)
         sizes = sorted({n for n in known.get(first, ()) if place + n <= size}, reverse=True)
-        cut = next((c for n in sizes if (c := _Cut(place, n, _name(corpus, place, n), first)).name in known), None)
+        cut = next((c for n in sizes if (c := _Cut(place, n, _name(corpus, place, n), first)).name in names), None)
         if cut is None:
-            later = (b for b in begins[bisect_right(begins, place) :] if b == size or _name(corpus, b, 1) in known)
-            end = min(next(later), place + _MOST)
+            end = min(size, place + _MOST)
+            files = begins[bisect_right(begins, place) : bisect_left(begins, end)] if known else []
+            end = next((b for b in files if _name(corpus, b, 1) in known), end)
             cut = _Cut(place, end - place, _name(corpus, place, end - place), first)
         yield cut
         place += cut.documents
 
 
-def _known(root: Path) -> dict[str, list[int]]:
-    """Sizes of the shards under a folder by the name of their first document, and nothing by their own."""
-    known: dict[str, list[int]] = defaultdict(list)
+def _known(root: Path) -> tuple[set[str], dict[str, set[int]]]:
+    """Names of the shards under a folder, and their sizes by the name of their first document."""
+    names: set[str] = set()
+    known: dict[str, set[int]] = defaultdict(set)
     for about in root.glob("*/shard.json"):
         with suppress(OSError, ValueError, KeyError, TypeError):
             told = json.loads(about.read_text())
             if told["version"] == _VERSION:
-                known[told["first"]].append(int(told["documents"]))
-                known.setdefault(about.parent.name, [])
-    return known
+                names.add(about.parent.name)
+                known[told["first"]].add(int(told["sizes"]["lengths"]))
+    return names, known
+
+
+def _listed(file: Path, documents: int) -> list[Path] | None:
+    """The shards of a corpus as they were listed when they were made, if all are there and whole."""
+    try:
+        told = json.loads(file.read_text())
+        folders = [file.parent / name for name in told["shards"]]
+        whole = told["version"] == _VERSION and sum(_documents(folder) or 0 for folder in folders) == documents
+        return folders if whole else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _sweep(root: Path) -> None:
+    """Delete what crashes left behind; what is younger than a day may be at work."""
+    for scratch in root.glob(".tmp-*"):
+        with suppress(OSError):
+            if time.time() - scratch.stat().st_mtime > _DAY:
+                shutil.rmtree(scratch)
 
 
 def _documents(folder: Path) -> int | None:
     """How many documents a shard has, if it is there and whole."""
     try:
-        shard = Shard.open(folder)
-        told = json.loads((folder / "shard.json").read_text())
-        whole = len(shard) == told["documents"] and len(shard.documents) == len(shard.amounts) == shard.starts[-1]
-        return len(shard) if whole and told["version"] == _VERSION else None
+        return len(Shard.open(folder))
     except (OSError, ValueError, KeyError, TypeError, EOFError):
         return None  # missing or damaged: it is made anew
 

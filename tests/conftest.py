@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,27 @@ def make_task(rows: int = 60, *, dev: int = 30, test: int = 30, purity: float = 
 
     tables: dict[Any, pa.Table] = {"train": table(rows, "train"), "dev": table(dev, "dev"), "test": table(test, "test")}
     return Task("topics", "classify", "macro_f1", labels, tables)
+
+
+class Spy(Task):
+    """A task that remembers which splits were asked for, of itself and of what is sealed of it."""
+
+    opened: list[str] = []  # noqa: RUF012  # replaced by ``on``
+
+    @classmethod
+    def on(cls, task: Task) -> "Spy":
+        spy = cls(**{field.name: getattr(task, field.name) for field in fields(task)})
+        vars(spy)["opened"] = []
+        return spy
+
+    def rows(self, split: Any) -> pa.Table:
+        self.opened.append(split)
+        return super().rows(split)
+
+    def sealed(self) -> "Spy":
+        sealed = Spy.on(super().sealed())
+        vars(sealed)["opened"] = self.opened
+        return sealed
 
 
 @pytest.fixture(scope="session")

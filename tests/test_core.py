@@ -197,7 +197,7 @@ def test_a_damaged_selection_is_refused_with_a_way_out(tmp_path: Path, damage: C
         ({"updates": 1, "epochs": 1.0}, "stage 's': give exactly one of 'updates' and 'epochs'"),
         ({"mix": {}, "updates": 1}, "stage 's': 'mix' needs at least one stream"),
         ({"mix": {"task": 0}, "updates": 1}, r"stage 's': 'mix' needs .* found \{'task': 0\}"),
-        ({"mix": {"task": 1, "text": 1}, "updates": 1}, r"unknown stream \['text'\]; known are task and documents"),
+        ({"mix": {"task": 1, "text": 1}, "updates": 1}, r"unknown stream \['text'\]; known are task, documents"),
         ({"updates": 1, "batch_rows": 0}, "stage 's', batch_rows: expected at least 1, found 0"),
         ({"updates": 1, "lr": math.nan}, "stage 's', lr: expected a number from 0, found nan"),
     ],

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from trivium.config import load_config
 from trivium.data import load_corpus, load_task, sniff
 from trivium.errors import DataError
+from trivium.study.scaffold import write_study
 
 
 @pytest.fixture(autouse=True)
@@ -117,3 +119,87 @@ def test_a_broken_file_is_named() -> None:
 def test_a_file_that_is_not_there() -> None:
     with pytest.raises(DataError, match=r"^reveiws.jsonl: expected data files .*Did you mean 'reviews.jsonl'\?"):
         sniff([task("reviews.jsonl"), "reveiws.jsonl"])
+
+
+ANSWERS = [{"text": "context", "answer_start": 2}]
+SWAG = {"sent1": "he runs", "sent2": "she", "ending0": "runs", "ending1": "walks"}
+OF_EACH_KIND: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+    ("tag", {"tokens": ["a", "b"], "ner_tags": ["O", "B-X"]}, {"tokens": "tokens", "label": "ner_tags"}),
+    (
+        "span",
+        {"question": "what?", "context": "a context", "answers": ANSWERS},
+        {"text": "question", "text_pair": "context", "label": "answers"},
+    ),
+    (
+        "rank",
+        {"question": "what?", "choices": ["a", "b"], "answer": "B"},
+        {"text": "question", "choices": "choices", "label": "answer"},
+    ),
+    (
+        "rank",
+        SWAG | {"label": 1},
+        {"text": "sent1", "lead": "sent2", "choices": ("ending0", "ending1"), "label": "label"},
+    ),
+    ("multilabel", {"text": "a text", "labels": ["x", "y"]}, {"text": "text", "label": "labels"}),
+    ("regress", {"sentence1": "a", "sentence2": "b", "score": 0.5}, None),
+    ("classify", {"text": "a text", "text_pair": "a", "label": "a"}, None),
+    ("classify", {"text": "a text", "label": 3.0}, None),
+    ("classify", {"text": "a text", "label": "1.5"}, None),
+]
+
+
+def of_kind(kind: str, row: dict[str, Any], n: int = 40) -> list[dict[str, Any]]:
+    """Rows like this one, no two the same, and with as many labels as a kind needs."""
+    rows = []
+    for i in range(n):
+        texts = {name: f"{value} {i}" for name, value in row.items() if isinstance(value, str) and len(value) > 5}
+        new = row | texts | {"question": f"what {i}?"} if "question" in row else row | texts
+        if kind == "tag":
+            new["tokens"] = [f"a{i}", "b"]
+        if kind == "multilabel":
+            new["labels"] = row["labels"][: i % 3]
+        if kind == "regress":
+            new |= {"sentence1": f"one {i}", "score": i / 4}
+        if kind == "classify":
+            new["label"] = type(row["label"])(row["label"]) if i % 2 else type(row["label"])("2")
+        if kind == "span":
+            new["context"] = f"a context {i}"
+        rows.append(new)
+    return rows
+
+
+@pytest.mark.parametrize(("kind", "row", "columns"), OF_EACH_KIND)
+def test_the_kind_is_seen_from_columns_and_values(
+    kind: str, row: dict[str, Any], columns: dict[str, Any] | None
+) -> None:
+    found = sniff([write("d.jsonl", of_kind(kind, row)), corpus("pile.jsonl")])
+    assert (found.kind, found.task_path, found.corpus) == (kind, "d.jsonl", ("pile.jsonl",))
+    assert columns is None or found.columns == columns
+    said = f"d.jsonl: taken for a task of kind '{kind}' by its columns and their values."
+    assert (said in found.notes) == (kind != "classify")
+    task = load_task(found.task_path, kind=found.kind, columns=found.columns)
+    assert (task.labels, task.metric) == (found.labels, found.metric)
+
+
+def test_files_of_their_own_format_are_seen_too() -> None:
+    Path("ner").mkdir()
+    Path("ner/train.conll").write_text("".join(f"word{i} B-X\nis O\n\n" for i in range(30)))
+    found = sniff(["ner", corpus("pile.jsonl")])
+    assert (found.task_path, found.kind, found.columns) == ("ner", "tag", {"tokens": "0", "label": "1"})
+    paragraphs = [
+        {"context": f"page {i}: Ada", "qas": [{"question": "who?", "answers": [{"text": "Ada", "answer_start": 9}]}]}
+        for i in range(10, 30)
+    ]
+    Path("squad.json").write_text(json.dumps({"data": [{"paragraphs": paragraphs}]}))
+    assert sniff(["squad.json", "pile.jsonl"]).kind == "span"
+
+
+@pytest.mark.parametrize(("kind", "row", "_"), OF_EACH_KIND)
+def test_a_study_file_for_each_kind_can_be_read_again(kind: str, row: dict[str, Any], _: Any) -> None:
+    write("d.jsonl", of_kind(kind, row))
+    said = write_study(["d.jsonl", corpus("pile.jsonl")], Path("study.yaml"))
+    assert f"task    d.jsonl: {kind}, " in said
+    task = load_config("study.yaml").task
+    loaded = load_task(str(task.path), kind=task.kind, metric=task.metric, columns=task.columns)
+    assert loaded.kind == kind
+    assert ("# labels:" in Path("study.yaml").read_text()) == (kind in ("classify", "multilabel", "tag"))

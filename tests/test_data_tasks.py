@@ -289,7 +289,11 @@ def test_one_label_is_nothing_to_learn() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"kind": "clasify"}, "task.kind: unknown kind 'clasify'. Did you mean 'classify'? Known are classify."),
+        (
+            {"kind": "clasify"},
+            "task.kind: unknown kind 'clasify'. Did you mean 'classify'? Known are classify, multilabel, regress, "
+            "rank, tag, span.",
+        ),
         (
             {"columns": {"txt": "text"}},
             "task.columns: unknown name 'txt'. Did you mean 'text'? Known are text, text_pair, label, each followed by "

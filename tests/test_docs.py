@@ -1,6 +1,7 @@
 """The docs are run: snippets, study files, commands; and the generated page is fresh."""
 
 import importlib.util
+import json
 import re
 import shlex
 import sys
@@ -41,6 +42,8 @@ def test_commands_and_snippets_run(
     (tmp_path / "data").symlink_to(data)
     if not (data / "new.csv").exists():
         (data / "new.csv").write_text("text\nthe rook takes the bishop\n")
+        sentences = [{"tokens": ["Ada", "met", f"Bob{i}"], "labels": ["B-PER", "O", "B-PER"]} for i in range(30)]
+        (data / "names.jsonl").write_text("".join(f"{json.dumps(sentence)}\n" for sentence in sentences))
     commands = [line for block in blocks(page, "sh") for line in block.splitlines() if line.startswith("trivium ")]
     for command in commands:
         _, verb, *rest = shlex.split(command.partition("#")[0])

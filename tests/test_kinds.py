@@ -12,20 +12,18 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.testing import assert_close
 
 from trivium import seeds
-from trivium.config import TaskConfig
 from trivium.core import Task
 from trivium.errors import ConfigError
-from trivium.kinds import KINDS, Classify, Encoded, kind_of, text
+from trivium.kinds import KINDS, Batch, Classify, Cut, Encoded, kind_of, text
 from trivium.kinds.metrics import CLASSIFICATION, Counts, Metric, classification_counts
 from trivium.kinds.text import tokenize
 
 # gold and predicted labels out of six, of which some never occur
 JUDGED = st.lists(st.tuples(st.integers(0, 4), st.integers(1, 5)), min_size=1, max_size=30).map(np.array)
 LINES = st.lists(st.sampled_from(["rook", "rudder", "the", "oven", "gambits", "xylophone"]), max_size=30).map(" ".join)
-METRICS = pytest.mark.parametrize("name", CLASSIFICATION)
+METRICS = pytest.mark.parametrize("name", [name for name in CLASSIFICATION if name != "f1"])  # f1 is of two labels
 
 
 def counts_of(judged: npt.NDArray[np.int64], labels: int = 6) -> Counts:
@@ -114,7 +112,7 @@ def parts(encoded: Encoded) -> list[tuple[list[int], list[int], list[int]]]:
 @given(texts=st.lists(LINES, min_size=1, max_size=5), longest=st.integers(8, 40))
 @settings(max_examples=40, deadline=None)
 def test_a_row_is_cut_and_its_tokens_know_their_words(tokenizer: Any, texts: list[str], longest: int) -> None:
-    encoded = Classify().encode(tokenizer, rows_of(texts), longest)
+    encoded = Classify().encode(tokenizer, rows_of(texts), (), Cut(longest))
     assert len(encoded) == len(texts)
     assert encoded.labels is None
     for line, (ids, words, types) in zip(texts, parts(encoded), strict=True):
@@ -128,7 +126,7 @@ def test_a_row_is_cut_and_its_tokens_know_their_words(tokenizer: Any, texts: lis
 @given(first=LINES, second=LINES, longest=st.integers(8, 40))
 @settings(max_examples=60, deadline=None)
 def test_the_words_of_a_pair_are_counted_through(tokenizer: Any, first: str, second: str, longest: int) -> None:
-    ((ids, words, types),) = parts(Classify().encode(tokenizer, rows_of([first], [second]), longest))
+    ((ids, words, types),) = parts(Classify().encode(tokenizer, rows_of([first], [second]), (), Cut(longest)))
     assert len(ids) == min(longest, len(tokenizer([first], [second])["input_ids"][0]))
     assert ids.count(tokenizer.sep_token_id) == 2
     there = ids.index(tokenizer.sep_token_id) + 1
@@ -142,7 +140,7 @@ def test_the_words_of_a_pair_are_counted_through(tokenizer: Any, first: str, sec
 
 def test_a_long_text_does_not_push_the_other_out_of_a_pair(tokenizer: Any) -> None:
     for pair in (["rook " * 99, "the oven"], ["the oven", "rook " * 99]):
-        ((ids, _, _),) = parts(Classify().encode(tokenizer, rows_of(pair[:1], pair[1:]), 32))
+        ((ids, _, _),) = parts(Classify().encode(tokenizer, rows_of(pair[:1], pair[1:]), (), Cut(32)))
         assert len(ids) == 32
         assert {*tokenizer("the oven", add_special_tokens=False)["input_ids"]} < set(ids)
 
@@ -161,10 +159,10 @@ def test_windows_lose_nothing_and_go_on_counting_words(tokenizer: Any, texts: li
 
 
 def test_labels_go_through_and_no_rows_are_no_trouble(tokenizer: Any) -> None:
-    encoded = Classify().encode(tokenizer, rows_of(["rook", "oven", ""], labels=[2, 0, 1]), 16)
+    encoded = Classify().encode(tokenizer, rows_of(["rook", "oven", ""], labels=[2, 0, 1]), (), Cut(16))
     assert encoded.labels is not None
     assert encoded.labels.tolist() == [2, 0, 1]
-    nothing = Classify().encode(tokenizer, rows_of(["rook"], labels=[1]).slice(0, 0), 16)
+    nothing = Classify().encode(tokenizer, rows_of(["rook"], labels=[1]).slice(0, 0), (), Cut(16))
     assert (len(nothing), len(nothing.ids), nothing.offsets.tolist()) == (0, 0, [0])
 
 
@@ -183,34 +181,44 @@ def test_a_heads_config_knows_the_names_of_the_labels(tmp_path: Path) -> None:
 
     labels = ["neg", "neutral", "pos", "naïve: 文"]
     config = BertConfig(vocab_size=8, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)
-    with seeds.torch_scope(0):
-        head = Classify().head(config, labels)
-    head.save_pretrained(tmp_path)
-    for known in (head.config, AutoConfig.from_pretrained(tmp_path)):
+    Classify().configure(config, labels)
+    config.save_pretrained(tmp_path)
+    for known in (config, AutoConfig.from_pretrained(tmp_path)):
         assert known.id2label == dict(enumerate(labels))
         assert known.label2id == {name: i for i, name in enumerate(labels)}
         assert (known.num_labels, known.problem_type) == (4, "single_label_classification")
-    assert head(torch.tensor([[1, 2]])).logits.shape == (1, 4)
 
 
 def test_loss_and_answer_are_of_each_row() -> None:
     logits = torch.randn(5, 3, generator=seeds.torch_rng(0)).bfloat16()
     labels = torch.tensor([0, 1, 2, 0, 1])
-    predicted, probabilities = Classify().decode(logits)
-    assert probabilities.dtype == torch.float32
-    assert_close(probabilities.sum(1), torch.ones(5))
-    assert_close(Classify().loss(logits, labels), -probabilities[torch.arange(5), labels].log())
+    ids = torch.zeros(5, 16, dtype=torch.long)
+    batch = Batch(ids, ids > 0, ids, labels=labels)
+    predicted, probabilities = Classify().decode(logits, batch)
+    assert probabilities.dtype == np.float32
+    assert probabilities.sum(1) == pytest.approx(np.ones(5))
+    assert Classify().loss(logits, batch, None).numpy() == pytest.approx(-np.log(probabilities[range(5), labels]))
     assert predicted.tolist() == logits.float().argmax(1).tolist()
+    windows = replace(batch, owners=torch.tensor([0, 0, 1, 2, 2]), labels=torch.tensor([0, 0, 2, 1, 1]))
+    _, averaged = Classify().decode(logits, windows)
+    mean = torch.stack([logits[:2].float().mean(0), logits[2].float(), logits[3:].float().mean(0)]).softmax(-1)
+    assert averaged == pytest.approx(mean.numpy(), abs=1e-6)
+    assert Classify().loss(logits, windows, None).numpy() == pytest.approx(-np.log(averaged[range(3), [0, 2, 1]]))
 
 
 def test_a_kind_that_nobody_knows_and_a_metric_that_it_does_not_know_are_refused(task: Task) -> None:
     assert kind_of(task) is KINDS["classify"]
     with pytest.raises(ConfigError, match="task 'topics': unknown kind 'clasify'; known are classify"):
         kind_of(replace(task, kind="clasify"))
-    with pytest.raises(ConfigError, match=r"cannot be judged by 'f1'; give task\.metric as one of macro_f1, micro_f1"):
+    with pytest.raises(ConfigError, match=r"judged by 'bleu'; give task\.metric as one of macro_f1, micro_f1"):
+        kind_of(replace(task, metric="bleu"))
+    with pytest.raises(ConfigError, match="f1 is that of the second of two labels, and there are 3"):
         kind_of(replace(task, metric="f1"))
 
 
-def test_the_study_files_default_metric_is_the_kinds_first() -> None:
-    default = TaskConfig(path="x")
-    assert next(iter(KINDS[default.kind].metrics)) == default.metric
+def test_the_default_metric_of_a_loaded_task_is_its_kinds_first() -> None:
+    from trivium.data.labels import KINDS as READERS
+
+    assert READERS.keys() == KINDS.keys()
+    for name, kind in KINDS.items():
+        assert READERS[name].metric == next(iter(kind.metrics))

@@ -22,8 +22,8 @@ from trivium.study.arms import (
     spelled_masker,
     spelled_stage,
 )
-from trivium.training.loop import planned_updates
 from trivium.training.recipes import Recipe
+from trivium.training.turns import planned_updates
 
 JOINT, TUNE = {"preset": "tlm-joint"}, {"preset": "finetune"}
 BEST = {"kind": "bm25", "max_tokens": 9000}
@@ -77,7 +77,11 @@ def test_a_preset_gives_way_to_what_is_said() -> None:
             {"stages": [TUNE, {**TUNE, "name": "b", "lr": -1}]},
             "arms.a.stages.1: stage 'b', lr: expected a number from 0",
         ),
-        ({"stages": [{**TUNE, "mix": {"tsak": 1}}]}, "arms.a.stages.0, mix.tsak: expected 'task' or 'documents'"),
+        ({"stages": [{"preset": "multitask"}, TUNE]}, "arms.a: stage 'multitask' learns auxiliary tasks"),
+        (
+            {"stages": [{**TUNE, "mix": {"tsak": 1}}]},
+            "arms.a.stages.0, mix.tsak: expected 'task', 'documents' or 'auxiliary'",
+        ),
         ({"masker": {"kind": "wholeword"}, "stages": [TUNE]}, "arms.a.masker: unknown kind 'wholeword'; did you mean"),
         ({"masker": {"kind": "random", "rate": 15}, "stages": [TUNE]}, "arms.a.masker: masker.rate: expected a share"),
         (

@@ -341,7 +341,7 @@ def test_each_question_has_its_answers(usual: Path) -> None:
         "tlm-whole-word ▲ helped",
         "Did the choice matter? Against random",
         "tlm ▲ helped",
-        "Is an encoder worth it? Against a linear model of word counts",
+        "Is an encoder worth it? Against a linear model of words",
         "finetune ○ no evidence",
         "random ▲ better",
         "tlm ▲ better",
@@ -458,7 +458,7 @@ def test_both_reports_begin_with_the_headline(usual: Path) -> None:
     ("options", "warning"),
     [
         ({"seeds": [7]}, "One seed"),
-        ({"linear": 0.99}, "A linear model of word counts does better than finetune, random, tlm and tlm-whole-word"),
+        ({"linear": 0.99}, "A linear model of words does better than finetune, random, tlm and tlm-whole-word"),
         ({"linear": 0.99}, "No arm is shown to do better than a linear model"),
         ({"linear": 0.75, "half_width": 0.2}, "No arm is shown to do better than a linear model"),
         ({"failed": {"random": "the loss is no number"}}, "Not every arm could be trained: random"),

@@ -184,7 +184,7 @@ def test_models_are_plain_transformers(study: Study, data: Path) -> None:
     predictions = {
         tuple(found.predicted.tolist())
         for path in (study.folder / "artifacts").glob("score-*")
-        if (found := judging._load(path, task, "test")) and len(found.gold) == len(task.rows("test"))
+        if (found := judging.load_answers(path, task, "test")) and len(found.gold) == len(task.rows("test"))
     }
     assert tuple(task.labels.index(label) for label in theirs) in predictions
     assert json.loads((folder / "config.json").read_text())["label2id"] == {n: i for i, n in enumerate(task.labels)}

@@ -41,7 +41,7 @@ effects = st.builds(
 )
 
 
-@given(st.integers(0, 1000), st.integers(1, 4), st.sampled_from(sorted(CLASSIFICATION)))
+@given(st.integers(0, 1000), st.integers(1, 4), st.sampled_from(sorted(CLASSIFICATION.keys() - {"f1"})))
 @settings(max_examples=15, deadline=None)
 def test_swapped_sides_give_exactly_the_opposite(seed: int, seeds: int, metric: str) -> None:
     rng = np.random.default_rng(seed)

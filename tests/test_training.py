@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +13,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
+from conftest import Spy
 from trivium import seeds
 from trivium.core import Stage, Task
 from trivium.errors import ArtifactError, ConfigError, LeakError, TrainingError
-from trivium.kinds import Encoded, kind_of
+from trivium.kinds import Cut, Encoded, kind_of
 from trivium.masking import RandomTokens
 from trivium.training import Encoder, Recipe, Scratch, evaluate, loop, run_stage
 from trivium.training.checkpoint import weights_of
 from trivium.training.evaluation import answers
-from trivium.training.loop import StageRun, planned_updates
+from trivium.training.loop import StageRun
 from trivium.training.optimizer import rate_at
 from trivium.training.streams import BatchStream, collate, plan
+from trivium.training.turns import planned_updates
 
 Fresh = Callable[[Scratch], Encoder]
 JOINT = Stage("joint", {"documents": 2, "task": 1}, updates=9, lr=1e-3, mlm_weight=2.0, batch_tokens=256, dropout=0.1)
@@ -32,6 +34,10 @@ TUNE = Stage("tune", {"task": 1}, updates=12, lr=1e-3, batch_rows=8, evaluate_ev
 
 def run(encoder: Encoder, stage: Stage, task: Task, documents: Encoded, **more: Any) -> Any:
     return run_stage(encoder, stage, task, documents=documents, masker=RandomTokens(), seed=0, **more)
+
+
+def encoded_rows(encoder: Encoder, task: Task, rows: Any) -> Encoded:
+    return kind_of(task).encode(encoder.tokenizer, rows, task.labels, Cut(64))
 
 
 @pytest.mark.parametrize("stage", [JOINT, TUNE], ids=["joint", "tune"])
@@ -122,12 +128,13 @@ def test_plain_transformers_loads_it_with_label_names_and_the_same_answers(
 
 def test_answers_do_not_depend_on_who_shares_the_batch(spec: Scratch, fresh: Fresh, task: Task) -> None:
     encoder = fresh(spec)
-    encoder.add_head(task.name, kind_of(task), task.labels)
-    encoded = kind_of(task).encode(encoder.tokenizer, task.rows("test"), 64)
-    together = answers(encoder, task, encoded)[1]
+    encoder.add_head(task)
+    rows = task.rows("test")
+    together = answers(encoder, task, encoded_rows(encoder, task, rows), rows)[1]
     for i in range(5):
-        alone = kind_of(task).encode(encoder.tokenizer, task.rows("test").slice(i, 1), 64)
-        assert answers(encoder, task, alone)[1][0] == pytest.approx(together[i], abs=1e-5)
+        one = rows.slice(i, 1)
+        alone = answers(encoder, task, encoded_rows(encoder, task, one), one)[1]
+        assert alone[0] == pytest.approx(together[i], abs=1e-5)
 
 
 def test_the_gap_filling_head_equals_transformers_own_loss(spec: Scratch, fresh: Fresh, documents: Encoded) -> None:
@@ -154,19 +161,22 @@ def test_both_forms_of_the_joint_loss(fresh: Fresh, task: Task, documents: Encod
     encoder = fresh(Scratch("tiny", vocabulary=512))
     stage = StageRun(encoder, replace(JOINT, loss_norm=norm), task.sealed(), documents, RandomTokens(), 0)
     encoder.eval()
-    loss = stage._task_loss(stage.streams["task"].batch(0), seeds.torch_rng(0))
-    mlm, answer = stage.sums["mlm"][0].clone(), stage.sums["task"][0].clone()
+    work = stage._work(task.name, stage.streams[task.name].batch(0), seeds.torch_rng(0))
+    loss = stage._loss(work)
+    mlm, answer = stage.sums["mlm"].clone(), stage.sums["task"].clone()
     assert_close(loss, (2.0 * mlm + answer) / divisor)
-    documents_loss = stage._documents_loss(stage.streams["documents"].batch(0), seeds.torch_rng(0))
-    assert_close(documents_loss, stage.sums["mlm"][0] - mlm)  # ρ2 does not weigh documents, in either form
+    reading = stage._work("documents", stage.streams["documents"].batch(0), seeds.torch_rng(0))
+    assert_close(stage._loss(reading), stage.sums["mlm"] - mlm)  # ρ2 does not weigh documents, in either form
 
 
 def test_the_task_closes_every_cycle(fresh: Fresh, task: Task, documents: Encoded) -> None:
     """TLM's code trains on the task at update s iff (s + 1) % (ρ1 + 1) == 0."""
     encoder = fresh(Scratch("tiny", vocabulary=512))
     stage = replace(JOINT, mix={"task": 1, "documents": 3})
-    cycle = StageRun(encoder, stage, task.sealed(), documents, RandomTokens(), 0).cycle
-    assert cycle == ["documents"] * 3 + ["task"]
+    turns = StageRun(encoder, stage, task.sealed(), documents, RandomTokens(), 0).turns
+    assert [turns.turn(update) for update in range(8)] == [
+        *(("documents", n) for n in range(3)), (task.name, 0), *(("documents", n) for n in range(3, 6)), (task.name, 1)
+    ]  # fmt: skip
 
 
 def test_a_text_with_nothing_to_hide_gives_no_nan(fresh: Fresh, task: Task, tokenizer: Any) -> None:
@@ -183,20 +193,9 @@ def test_divergence_is_an_error_with_a_way_out(fresh: Fresh, task: Task, documen
 
 def test_only_evaluate_sees_test(fresh: Fresh, task: Task, documents: Encoded) -> None:
     encoder = fresh(Scratch("tiny", vocabulary=512))
-    opened = []
-
-    class Spy(Task):
-        def rows(self, split: Any) -> Any:
-            opened.append(split)
-            return super().rows(split)
-
-        def sealed(self) -> Task:
-            sealed = super().sealed()
-            assert isinstance(sealed, Spy)
-            return sealed
-
-    run(encoder, TUNE, Spy(**{f.name: getattr(task, f.name) for f in fields(task)}), documents)
-    assert set(opened) == {"train", "dev"}
+    spy = Spy.on(task)
+    run(encoder, TUNE, spy, documents)
+    assert set(spy.opened) == {"train", "dev"}
     with pytest.raises(LeakError, match="evaluate"):
         evaluate(encoder, task.sealed())
 
@@ -240,19 +239,31 @@ def test_freezing_and_layer_decay(fresh: Fresh, task: Task, documents: Encoded) 
     assert all(p.requires_grad for p in encoder.parameters())
 
 
-@given(st.lists(st.integers(1, 200), min_size=1, max_size=80), st.integers(1, 9), st.integers(0, 3))
+def laid(lengths: list[int], widths: list[int]) -> Encoded:
+    """Rows of so many texts, each as long as its row's entry."""
+    texts = np.repeat(np.array(lengths), widths)
+    ids = np.arange(texts.sum(), dtype=np.int32)
+    firsts = np.concatenate([[0], np.cumsum(widths)]).astype(np.int64)
+    return Encoded(ids, ids, ids.astype(np.uint8), np.concatenate([[0], np.cumsum(texts)]), None, firsts)
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 200), st.integers(1, 4)), min_size=1, max_size=80),
+    st.integers(1, 9),
+    st.integers(0, 3),
+)
 @settings(max_examples=60, deadline=None)
-def test_a_pass_reads_every_text_once_within_the_budget(lengths: list[int], rows: int, seed: int) -> None:
-    array = np.array(lengths)
+def test_a_pass_reads_every_row_once_within_the_budget(shapes: list[tuple[int, int]], rows: int, seed: int) -> None:
+    encoded = laid(*map(list, zip(*shapes, strict=True)))
     for max_rows, max_tokens in ((rows, None), (None, rows * 64), (rows, rows * 64)):
-        batches = plan(array, np.random.default_rng(seed), max_rows, max_tokens)
-        assert sorted(np.concatenate(batches).tolist()) == list(range(len(lengths)))
+        batches = plan(encoded, np.random.default_rng(seed), max_rows, max_tokens)
+        assert sorted(np.concatenate(batches).tolist()) == list(range(len(shapes)))
         for batch in batches:
             assert max_rows is None or len(batch) <= max_rows
-            area = len(batch) * (-(-array[batch].max() // 16) * 16)
+            area = encoded.widths[batch].sum() * (-(-encoded.lengths[batch].max() // 16) * 16)
             assert max_tokens is None or area <= max_tokens or len(batch) == 1
         if max_tokens is None:
-            assert len(batches) == math.ceil(len(lengths) / rows)
+            assert len(batches) == math.ceil(len(shapes) / rows)
 
 
 def test_a_batch_is_padded_to_a_multiple_of_sixteen_and_holds_the_texts(documents: Encoded) -> None:
@@ -317,8 +328,19 @@ SHAPES: dict[str, dict[str, Any]] = {
     "roberta": {**TINY, "max_position_embeddings": 130, "pad_token_id": 0, "type_vocab_size": 1},
     "electra": {**TINY, "embedding_size": 16},
     "distilbert": {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64},
+    "deberta": TINY,
     "deberta-v2": TINY,
+    "deberta-v2 ": {**TINY, "legacy": False},
+    "albert": {**TINY, "embedding_size": 16},
     "mpnet": TINY,
+    "modernbert": {
+        **TINY,
+        "pad_token_id": 0,
+        "cls_token_id": 2,
+        "sep_token_id": 3,
+        "bos_token_id": 2,
+        "eos_token_id": 3,
+    },
 }
 
 
@@ -326,7 +348,7 @@ def pretrained(kind: str, shape: dict[str, Any], tokenizer: Any, folder: Path) -
     """A random masked language model of somebody's architecture, in a folder as from the hub."""
     from transformers import AutoConfig, AutoModelForMaskedLM
 
-    config = AutoConfig.for_model(kind, vocab_size=len(tokenizer), **shape)
+    config = AutoConfig.for_model(kind.strip(), vocab_size=len(tokenizer), **shape)
     AutoModelForMaskedLM.from_config(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
@@ -344,7 +366,7 @@ def test_pretrained_encoders_of_many_architectures(kind: str, tokenizer: Any, ta
     encoder.save(tmp_path / "saved")
     plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "saved" / "tasks" / task.name).eval()
     inputs = encoder.tokenizer(task.texts("dev")[:4], return_tensors="pt", padding=True)
-    if kind in {"distilbert", "roberta", "mpnet"}:
+    if kind in {"distilbert", "roberta", "mpnet", "modernbert"}:
         inputs.pop("token_type_ids", None)
     found = evaluate(encoder, task, split="dev").probabilities[:4]
     with torch.no_grad():
@@ -354,8 +376,8 @@ def test_pretrained_encoders_of_many_architectures(kind: str, tokenizer: Any, ta
 def test_an_architecture_that_cannot_share_its_backbone_is_refused(tokenizer: Any, task: Task, tmp_path: Path) -> None:
     from trivium.training import train
 
-    folder = pretrained("albert", {**TINY, "embedding_size": 16}, tokenizer, tmp_path)
-    with pytest.raises(ConfigError, match="architecture 'albert'"):
+    folder = pretrained("bart", {"d_model": 32, "encoder_layers": 1, "decoder_layers": 1}, tokenizer, tmp_path)
+    with pytest.raises(ConfigError, match="architecture 'bart'"):
         train(task, Recipe((TUNE,)), encoder=str(folder))
 
 

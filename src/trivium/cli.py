@@ -127,10 +127,25 @@ def report(
 @explained
 def predict(
     model: Annotated[Path, typer.Argument(help="A model folder: runs/<study>/models/<arm>/seed-<n>.")],
-    file: Annotated[str, typer.Argument(help="A file with a text column, or - for one text a line from stdin.")] = "-",
+    file: Annotated[str, typer.Argument(help="A file with rows to answer, or - for one text a line from stdin.")] = "-",
     text: Annotated[str | None, typer.Option(help="Name of the text column, if it is not a usual one.")] = None,
 ) -> None:
-    """Labels and probabilities for new rows, one JSON object a line."""
+    """What a model says of new rows, one JSON object a line.
+
+    What the rows must have, and what comes out, depends on the kind of task that the model was trained for:
+
+    \b
+    kind        columns           answer
+    classify    text (text_pair)  label, probability, probabilities of all labels
+    multilabel  text (text_pair)  labels, probabilities of all labels
+    regress     text (text_pair)  score
+    rank        text, choices     choice (from 0), probabilities of the choices
+    tag         tokens            tags and probabilities, one for each token
+    span        text, text_pair   answer (empty: there is none), probability
+
+    Of a span, text is the question and text_pair the context. Other usual names, such as question, context and
+    options, are recognised as in a task.
+    """  # noqa: D301
     from trivium.data import read_texts
     from trivium.training.predict import predict as label
 

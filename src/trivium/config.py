@@ -31,11 +31,25 @@ class TaskConfig(_Strict):
     path: str | dict[str, str] = Field(
         description="A folder with train, dev and test files, one file, a mapping of split to file, or hub:owner/name."
     )
-    kind: str = Field("classify", description="What kind of task it is.")
-    metric: str = Field("macro_f1", description="The metric that the verdict is about.")
-    name: str | None = Field(None, description="How it is called; the name of the file or folder, if not given.")
-    columns: dict[str, str] | None = Field(
-        None, description="Our name to the file's: {text: abstract, label: topic}; guessed where the names are usual."
+    preset: str | None = Field(
+        None,
+        description="A data set known by name, which says what is not said here: cola, mrpc, …, squad, swag.",
+    )
+    kind: str | None = Field(
+        None,
+        description="What kind of task it is: classify (if neither this nor a preset says otherwise), multilabel, "
+        "regress, rank, tag or span.",
+    )
+    metric: str | None = Field(
+        None, description="The metric that the verdict is about; the preset's or the kind's own, if not given."
+    )
+    name: str | None = Field(
+        None, description="How it is called; the name of the preset, file or folder, if not given."
+    )
+    columns: dict[str, str | int | list[str | int]] | None = Field(
+        None,
+        description="Our name to the file's: {text: abstract, label: topic}; guessed where the names are usual. "
+        "A number is a position from 0, and a list several columns: {choices: [a, b, c]}.",
     )
     labels: list[str] | None = Field(None, description="The label names, if the data should not be asked for them.")
 

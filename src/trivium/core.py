@@ -21,7 +21,7 @@ from trivium.errors import ArtifactError, ConfigError, LeakError
 
 Split = Literal["train", "dev", "test"]
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
-Stream = Literal["task", "documents"]
+Stream = Literal["task", "documents", "auxiliary"]
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 JSON = Any  # what json.dumps takes
@@ -45,9 +45,13 @@ class Task:
         name: How it is called in reports and as the name of its head.
         kind: What it is, a key of ``trivium.kinds.KINDS``, for example ``"classify"``.
         metric: The metric that the verdict is about, one of its kind's.
-        labels: Label names; a row's ``label`` is an index into them.
-        tables: One Arrow table per split. Columns: ``text``, perhaps ``text_pair``, ``label`` (int64), and where the
-            row came from: ``file`` and ``row`` (counted from 1, header not counted).
+        labels: What the logits of its head stand for: label names, tags, ``score``, or ``start`` and ``end``.
+        tables: One Arrow table per split. Columns: ``text``, perhaps ``text_pair``, ``label``, and where the row came
+            from: ``file`` and ``row`` (counted from 1, header not counted). What ``label`` is depends on the kind:
+            classify int64, an index into ``labels``; multilabel a list of such; regress float64; rank, with a column
+            ``choices`` (list of string), int64, which of them is right; tag, with a column ``tokens`` (list of string),
+            an index for each; span, where ``text`` asks and ``text_pair`` is the context, a list of
+            ``{text, start}``, the accepted answers and the character of the context where each begins.
         notes: What was decided while loading and must be said aloud: a dev split carved from train, rows dropped.
     """
 
@@ -73,9 +77,11 @@ class Task:
         return self.tables[split]
 
     def texts(self, split: Split) -> list[str]:
-        """The text of every row of a split; for a pair, both texts with a line break between."""
+        """The text of every row of a split; of a pair, or a question and its choices, all with line breaks between."""
         rows = self.rows(split)
         first: list[str] = rows["text"].to_pylist()
+        if "choices" in rows.column_names:
+            return ["\n".join([text, *more]) for text, more in zip(first, rows["choices"].to_pylist(), strict=True)]
         if "text_pair" not in rows.column_names:
             return first
         return [f"{a}\n{b}" for a, b in zip(first, rows["text_pair"].to_pylist(), strict=True)]
@@ -229,16 +235,29 @@ class Stage:
     Attributes:
         name: How it is called in logs and the report.
         mix: Batches of each stream in one cycle. ``{"documents": 3, "task": 1}`` is TLM's ratio ρ1 = 3: three batches
-            of documents, then one of the task.
+            of documents, then one of the task. ``auxiliary`` are batches of the tasks that are learned beside it.
         updates: How long, in updates of the weights; or
-        epochs: how long, in passes over the stream named last in ``mix``'s cycle (the task, where it takes part).
+        epochs: how long, in passes over the task, where it takes part; else over the auxiliary tasks, or the documents.
         lr: Peak learning rate.
         warmup: Share of the updates in which the rate climbs from 0; after it, it falls to 0 in a straight line.
-        mlm_weight: ρ2, the weight of the masked-language-model loss on *task* batches; 0 leaves the task text whole.
+        mlm_weight: ρ2, the weight of the masked-language-model loss on batches of tasks; 0 leaves their text whole.
         loss_norm: ``paper``: ρ2·mlm + task. ``code``: the same divided by 1 + ρ2, as TLM's code computes it.
         batch_rows: Task rows in a batch.
         batch_tokens: Tokens, padding included, in a batch of documents.
-        max_length: Longest input in tokens. Documents are cut into windows of this, task rows are cut at it.
+        max_length: Longest input in tokens. Documents are cut into windows of this, task rows as ``long_text`` says.
+        long_text: What is read of a longer row: ``head``, its beginning; ``head+tail``, beginning and end; ``windows``,
+            all of it in several inputs whose logits are averaged. Contexts of questions are always read in windows.
+        stride: Tokens that neighbouring windows of a row share; none is a quarter of ``max_length``.
+        class_weight: ``none``; ``balanced``, every label counts the same in the loss however rare it is; or a weight by
+            label, 1 for those not named.
+        sampling: How turns are shared where ``mix`` has auxiliary tasks. None: as ``mix`` says, and the auxiliary turns
+            by size. Otherwise all turns of task and auxiliary go to the tasks by ``proportional`` (size: a pass over
+            each in an epoch, as MT-DNN), ``temperature`` (size to the power of 1 / ``temperature``), ``uniform``, or a
+            ratio by name of task, as AUTOSEM learns it.
+        temperature: Of ``sampling: temperature``.
+        auxiliary_cap: Rows of an auxiliary task that count as its size (Raffel et al. 2020, section 3.5.2).
+        micro_tokens: Tokens, padding included, that are computed at once; a larger batch is computed in parts whose
+            gradients add up. Halved by itself where memory does not suffice.
         weight_decay: AdamW's, on matrices only.
         clip: Largest norm of the gradient.
         dropout: In place of the encoder's own rate, in every dropout layer it has; none keeps its own.
@@ -262,6 +281,13 @@ class Stage:
     batch_rows: int = 32
     batch_tokens: int = 4096
     max_length: int = 128
+    long_text: Literal["head", "head+tail", "windows"] = "head"
+    stride: int | None = None
+    class_weight: Literal["none", "balanced"] | Mapping[str, float] = "none"
+    sampling: Literal["proportional", "temperature", "uniform"] | Mapping[str, float] | None = None
+    temperature: float = 2.0
+    auxiliary_cap: int | None = None
+    micro_tokens: int = 32768
     weight_decay: float = 0.01
     clip: float = 1.0
     dropout: float | None = None
@@ -281,9 +307,11 @@ class Stage:
                 f"stage '{self.name}': 'mix' needs at least one stream, each at least once in a cycle, for example "
                 f"{{documents: 3, task: 1}}; found {dict(self.mix)}."
             )
-        unknown = set(self.mix) - {"task", "documents"}
+        unknown = set(self.mix) - {"task", "documents", "auxiliary"}
         if unknown:
-            raise ConfigError(f"stage '{self.name}': unknown stream {sorted(unknown)}; known are task and documents.")
+            raise ConfigError(
+                f"stage '{self.name}': unknown stream {sorted(unknown)}; known are task, documents and auxiliary."
+            )
         for expected, (keys, holds) in _LIMITS.items():
             for key in keys:
                 value = getattr(self, key)
@@ -292,10 +320,13 @@ class Stage:
 
 
 _LIMITS: Mapping[str, tuple[tuple[str, ...], Callable[[float], bool]]] = {
-    "at least 1": (("updates", "batch_rows", "batch_tokens", "evaluate_every", "patience"), lambda n: n >= 1),
+    "at least 1": (
+        ("updates", "batch_rows", "batch_tokens", "evaluate_every", "patience", "auxiliary_cap", "micro_tokens"),
+        lambda n: n >= 1,
+    ),
     "at least 8 tokens": (("max_length",), lambda n: n >= 8),  # two texts, three special tokens, and something to read
-    "a number above 0": (("epochs", "clip", "layer_decay"), lambda x: 0 < x < math.inf),
-    "a number from 0": (("lr", "mlm_weight", "weight_decay", "freeze"), lambda x: 0 <= x < math.inf),
+    "a number above 0": (("epochs", "clip", "layer_decay", "temperature"), lambda x: 0 < x < math.inf),
+    "a number from 0": (("lr", "mlm_weight", "weight_decay", "freeze", "stride"), lambda x: 0 <= x < math.inf),
     "a share from 0 to 1": (("warmup", "dropout"), lambda x: 0 <= x <= 1),
 }
 
@@ -309,18 +340,18 @@ class Score:
         split: Which split.
         metric: The task's metric.
         values: Every metric of the task's kind by name, in [0, 1] or as the metric is defined.
-        gold: What the rows are, ``[rows]``.
-        predicted: What the model said, ``[rows]``.
-        probabilities: How sure it was of each label, ``[rows, labels]``.
+        gold: What the rows are labelled with, one value for each row: an array, or a list where rows differ in length.
+        predicted: What the model said, likewise.
+        probabilities: How sure it was, likewise; for classification ``[rows, labels]``.
     """
 
     task: str
     split: Split
     metric: str
     values: Mapping[str, float]
-    gold: npt.NDArray[Any]
-    predicted: npt.NDArray[Any]
-    probabilities: npt.NDArray[np.float32]
+    gold: Any
+    predicted: Any
+    probabilities: Any
 
     @property
     def value(self) -> float:

@@ -29,15 +29,19 @@ def cache_folder() -> Path:
 def atomic_folder(folder: Path) -> Iterator[Path]:
     """Yield a scratch folder; on success it becomes ``folder``, complete, in one rename.
 
-    A crash leaves only ``.tmp-*``, which the next run sweeps.
+    A crash leaves only ``.tmp-*``, which the next run sweeps. What is in it is on the disk before the rename is, so
+    that this holds for a power cut too.
     """
     scratch, old = _beside(folder), _beside(folder)
     scratch.mkdir(parents=True)
     try:
         yield scratch
-        if folder.exists():  # a damaged one, or an older checkpoint: out of the way whole, never half deleted
+        for path in (*scratch.rglob("*"), scratch):
+            _sync(path)
+        if folder.exists():  # a damaged one: out of the way whole, never half deleted
             folder.rename(old)
         scratch.rename(folder)
+        _sync(folder.parent)
     except BaseException:  # Ctrl-C too; re-raised, so nothing is hidden
         shutil.rmtree(scratch, ignore_errors=True)
         raise
@@ -147,6 +151,15 @@ def _beside(path: Path) -> Path:
     Not from ``tempfile``, which makes what it makes unreadable to anybody else: a run folder is for colleagues too.
     """
     return path.with_name(f".tmp-{path.name}-{uuid.uuid4().hex[:12]}")
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file's bytes, or a folder's names, are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _done(folder: Path) -> JSON | None:

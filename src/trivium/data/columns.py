@@ -3,13 +3,18 @@
 What the user says counts; where the user says nothing, the usual names do, if they leave no doubt.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import yaml
 
 from trivium.data.place import Cell, meant, problem, shortened
 from trivium.errors import ConfigError, DataError
+
+Given = Mapping[
+    str, str | int | Sequence[str | int]
+]  # our name to the file's, as a user says it; a number counts from 0
+Chosen = Mapping[str, str | tuple[str, ...]]  # our name to the file's: one column, or several
 
 # Names that data sets for text classification go by. A layout that is part of another one found is not in doubt.
 _TEXTS: Sequence[tuple[str, ...]] = (
@@ -22,7 +27,7 @@ _TEXTS: Sequence[tuple[str, ...]] = (
     ("sentence",),
     ("content",),
 )
-_LABELS = ("label", "labels", "target", "class", "category")
+LABELS = ("label", "labels", "target", "class", "category")
 _DOCUMENTS = ("text", "content", "document", "passage", "body", "abstract", "sentence")
 _ROLES = ("text", "text_pair", "label")
 _TASK = "in the study file: task.columns: {text: ..., label: ...}"  # how a user says which column is meant
@@ -38,13 +43,21 @@ def flow_yaml(value: object) -> str:
     return text.strip()[1:-1]  # dumped in a list: alone, a plain value would get an end-of-document mark
 
 
-def task_columns(found: Sequence[str], given: Mapping[str, str] | None, where: str) -> dict[str, str]:
+def task_columns(
+    found: Sequence[str],
+    given: Given | None,
+    where: str,
+    labels: Sequence[str] = LABELS,
+    several: Collection[str] = (),
+) -> Chosen:
     """Which columns of a file are ``text``, perhaps ``text_pair``, and ``label``.
 
     Args:
         found: The columns it has.
         given: What the user says, our name to the file's; what is not said is recognised.
         where: The file, for messages.
+        labels: Names that the label goes by, our own first.
+        several: Which of ours may be several columns.
 
     Returns:
         Our names to the file's.
@@ -56,11 +69,11 @@ def task_columns(found: Sequence[str], given: Mapping[str, str] | None, where: s
     >>> task_columns(["id", "premise", "hypothesis", "label"], None, "nli.csv")
     {'text': 'premise', 'text_pair': 'hypothesis', 'label': 'label'}
     """
-    chosen = _given(found, given, _ROLES, "task", where)
+    chosen = given_columns(found, given, _ROLES, where, several)
     if "text" not in chosen:
-        chosen = text_columns(found, where) | chosen
+        chosen = {**text_columns(found, where), **chosen}
     if "label" not in chosen:
-        chosen["label"] = _recognised_label(found, where)
+        chosen["label"] = recognised(found, labels, where, "label")
     return {role: chosen[role] for role in _ROLES if role in chosen}
 
 
@@ -72,7 +85,7 @@ def text_columns(found: Sequence[str], where: str, say: str = _TASK) -> dict[str
     widest = [layout for layout in widest if "text" in layout] or widest  # our own name: whoever uses it means it
     if len(widest) != 1:
         known = [" + ".join(names[name] for name in layout) for layout in widest]
-        raise _in_doubt(found, known, where, "text", say)
+        raise in_doubt(found, known, where, "text", say)
     return dict(zip(_ROLES, (names[name] for name in widest[0]), strict=False))
 
 
@@ -81,14 +94,15 @@ def corpus_columns(found: Sequence[str], given: Mapping[str, str] | None, where:
 
     Where the user says anything, a source is read only if the user says so.
     """
-    chosen = _given(found, given, ("text", "source"), "corpus", where)
+    named = given_columns(found, given, ("text", "source"), where, of="corpus")
+    chosen = {role: column for role, column in named.items() if isinstance(column, str)}
     if "text" not in chosen:
         names = _plain(found)
         known = [names[name] for name in _DOCUMENTS if name in names]
         if "text" in names:
             known = [names["text"]]
         if len(known) != 1:
-            raise _in_doubt(found, known, where, "text", "in the study file: corpus.columns: {text: ...}")
+            raise in_doubt(found, known, where, "text", "in the study file: corpus.columns: {text: ...}")
         chosen["text"] = known[0]
     if given is None and "source" in found:
         chosen["source"] = "source"
@@ -122,25 +136,74 @@ def read_text(value: Any, cell: Cell) -> str | None:
     return value if value and not value.isspace() else None
 
 
-def _given(
-    found: Sequence[str], given: Mapping[str, str] | None, roles: Sequence[str], of: str, where: str
-) -> dict[str, str]:
+def given_columns(
+    found: Sequence[str],
+    given: Given | None,
+    roles: Sequence[str],
+    where: str,
+    several: Collection[str] = (),
+    of: str = "task",
+) -> dict[str, str | tuple[str, ...]]:
+    """The columns that a user names, each looked up in a file.
+
+    Args:
+        found: The columns it has.
+        given: What the user says: a name, a position from 0, or, for those in ``several``, a list of either.
+        roles: Our names.
+        where: The file, for messages.
+        several: Which of ours may be several columns.
+        of: Which part of the study file says so, for messages.
+
+    Raises:
+        ConfigError: ``given`` names something that a ``of`` does not have.
+        DataError: a column is not there.
+
+    >>> given_columns(["q", "a", "b"], {"text": 0, "choices": ["a", "b"]}, ("text", "choices"), "f", ("choices",))
+    {'text': 'q', 'choices': ('a', 'b')}
+    """
+    chosen: dict[str, str | tuple[str, ...]] = {}
     for role, column in (given or {}).items():
         if role not in roles:
             raise ConfigError(
                 f"{of}.columns: unknown name '{role}'. {meant(role, roles)}Known are {', '.join(roles)}, each followed "
                 "by the column of the file that it is called by there."
             )
-        if column not in found:
-            said = f"{of}.columns" if of == "corpus" else f"{of}.columns or the training file"
-            unlabelled = "; a file without labels is no dev or test split, so move it away" if role == "label" else ""
-            raise problem(
-                where,
-                expected=f"a column '{column}' for the {role}, as {said} has it",
-                found=f"the columns {shortened(found, 20)}",
-                way_out=f"{meant(column, found)}Correct {of}.columns or the file{unlabelled}.",
-            )
-    return dict(given or {})
+        if isinstance(column, str | int):
+            chosen[role] = _there(found, column, role, of, where)
+        elif role in several and column:
+            chosen[role] = tuple(_there(found, one, role, of, where) for one in column)
+        else:
+            raise ConfigError(f"{of}.columns.{role}: expected one column, found {flow_yaml(list(column))}.")
+    return chosen
+
+
+def _there(found: Sequence[str], column: str | int, role: str, of: str, where: str) -> str:
+    if isinstance(column, int) and 0 <= column < len(found):
+        return found[column]
+    if column in found:
+        return str(column)
+    said = f"{of}.columns" if of == "corpus" else f"{of}.columns or the training file"
+    unlabelled = "; a file without labels is no dev or test split, so move it away" if role == "label" else ""
+    raise problem(
+        where,
+        expected=f"a column {f'number {column}' if isinstance(column, int) else repr(column)} for the {role}, as {said}"
+        " has it",
+        found=f"the columns {shortened(found, 20)}",
+        way_out=f"{meant(str(column), found)}Correct {of}.columns or the file{unlabelled}.",
+    )
+
+
+def recognised(found: Sequence[str], names: Sequence[str], where: str, role: str) -> str:
+    """The one column that goes by any of these names; whoever uses the first of them means it.
+
+    Raises:
+        DataError: there is none, or more than one.
+    """
+    plain = _plain(found)
+    present = [plain[name] for name in names if name in plain]
+    if names[0] in plain or len(present) == 1:
+        return present[0]
+    raise in_doubt(found, present, where, role)
 
 
 def _plain(found: Sequence[str]) -> dict[str, str]:
@@ -148,17 +211,8 @@ def _plain(found: Sequence[str]) -> dict[str, str]:
     return {name.strip().casefold(): name for name in found} | {name: name for name in found}
 
 
-def _recognised_label(found: Sequence[str], where: str) -> str:
-    names = _plain(found)
-    present = [names[name] for name in _LABELS if name in names]
-    if "label" in names:  # our own name: whoever uses it means it
-        return names["label"]
-    if len(present) != 1:
-        raise _in_doubt(found, present, where, "label", _TASK)
-    return present[0]
-
-
-def _in_doubt(found: Sequence[str], known: Sequence[str], where: str, role: str, say: str) -> DataError:
+def in_doubt(found: Sequence[str], known: Sequence[str], where: str, role: str, say: str = _TASK) -> DataError:
+    """The error for a column that nobody names and that cannot be recognised."""
     doubt = f", of which {' and '.join(known)} could be meant" if known else ""
     return problem(
         where,

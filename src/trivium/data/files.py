@@ -5,13 +5,13 @@ Both are a ``Source``: something with a name that opens as a ``Table``.
 
 import glob
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from trivium.data.formats import FORMATS, PLAIN, Table
+from trivium.data.formats import BINARY, FORMATS, Format, Table
 from trivium.data.lines import COMPRESSIONS
 from trivium.data.place import Place, meant, problem, shortened
 
@@ -52,10 +52,17 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class DataFile:
-    """A data file that exists and has a known suffix; made by ``data_files``."""
+    """A data file that exists and has a known suffix; made by ``data_files``.
+
+    Attributes:
+        path: Where it lies.
+        name: How rows remember it.
+        formats: Who reads it, by suffix.
+    """
 
     path: Path
     name: str
+    formats: Mapping[str, Format] = field(default_factory=lambda: FORMATS, repr=False, compare=False)
 
     @property
     def shown(self) -> str:
@@ -80,7 +87,7 @@ class DataFile:
             raise place.error(expected="a file you may read", found="none", way_out="Change its permissions.")
         if not self.size:
             raise place.error(expected="rows", found="an empty file", way_out="Write it again, or leave it out.")
-        with FORMATS[suffix_of(self.path)](self.path, place) as table:
+        with self.formats[suffix_of(self.path, self.formats)](self.path, place) as table:
             yield table
 
     def feed(self, update: Callable[[bytes], None]) -> None:
@@ -90,15 +97,15 @@ class DataFile:
                 update(block)
 
 
-def suffix_of(path: Path) -> str:
-    """The key of ``FORMATS`` for a file, or an empty string if its suffix is not known.
+def suffix_of(path: Path, formats: Mapping[str, Format] = FORMATS) -> str:
+    """The key of ``formats`` for a file, or an empty string if its suffix is not known.
 
     >>> suffix_of(Path("a/train.JSONL.gz")), suffix_of(Path("a/train.parquet.gz")), suffix_of(Path("a.docx"))
     ('.jsonl', '', '')
     """
     packed = path.suffix.lower() in COMPRESSIONS
     suffix = (path.with_suffix("") if packed else path).suffix.lower()
-    return suffix if suffix in (PLAIN if packed else FORMATS) else ""
+    return suffix if suffix in formats and not (packed and suffix in BINARY) else ""
 
 
 def stem_of(path: Path) -> str:
@@ -111,7 +118,7 @@ def stem_of(path: Path) -> str:
     return (path.with_suffix("") if packed else path).stem
 
 
-def data_files(paths: Sequence[Path]) -> tuple[DataFile, ...]:
+def data_files(paths: Sequence[Path], formats: Mapping[str, Format] = FORMATS) -> tuple[DataFile, ...]:
     """These files, each named by its path below the folder that they all share.
 
     Raises:
@@ -122,23 +129,24 @@ def data_files(paths: Sequence[Path]) -> tuple[DataFile, ...]:
             raise problem(
                 str(path), expected="a data file", found="a folder" if path.is_dir() else "none", way_out=_nearby(path)
             )
-        if not suffix_of(path):
+        if not suffix_of(path, formats):
             raise problem(
                 str(path),
-                expected=f"one of {', '.join(FORMATS)}, and of plain text also {' or '.join(COMPRESSIONS)}",
+                expected=f"one of {', '.join(formats)}, and of plain text also {' or '.join(COMPRESSIONS)}",
                 found=f"'{''.join(path.suffixes) or path.name}'",
                 way_out="Save it as one of these.",
             )
     shared = os.path.commonpath([path.absolute().parent for path in paths]) if paths else ""
-    return tuple(DataFile(path, path.absolute().relative_to(shared).as_posix()) for path in paths)
+    return tuple(DataFile(path, path.absolute().relative_to(shared).as_posix(), formats) for path in paths)
 
 
-def listed(folder: Path) -> list[Path]:
+def listed(folder: Path, formats: Mapping[str, Format] = FORMATS) -> list[Path]:
     """The data files that lie directly in a folder, by name."""
-    return sorted(path for path in folder.iterdir() if path.is_file() and suffix_of(path) and path.name[0] != ".")
+    files = (path for path in folder.iterdir() if path.is_file() and path.name[0] != ".")
+    return sorted(path for path in files if suffix_of(path, formats))
 
 
-def matching(pattern: str) -> tuple[list[Path], list[Path]]:
+def matching(pattern: str, formats: Mapping[str, Format] = FORMATS) -> tuple[list[Path], list[Path]]:
     """The data files that a path, a folder or a pattern such as ``data/*.parquet`` stands for, by name.
 
     Returns:
@@ -150,18 +158,18 @@ def matching(pattern: str) -> tuple[list[Path], list[Path]]:
     path = Path(pattern).expanduser()
     if path.is_file():
         return [path], []
-    caught = listed(path) if path.is_dir() else _glob(path)
+    caught = listed(path, formats) if path.is_dir() else _glob(path)
     caught = [found for found in caught if found.is_file()]
-    files = [found for found in caught if suffix_of(found)]
+    files = [found for found in caught if suffix_of(found, formats)]
     if not files:
         other = f"only {shortened([found.name for found in caught], 3)}" if caught else "none"
         raise problem(
             pattern,
-            expected=f"data files ({', '.join(FORMATS)})",
+            expected=f"data files ({', '.join(formats)})",
             found=other,
             way_out=_nearby(path / "*" if path.is_dir() else path),
         )
-    return files, [found for found in caught if not suffix_of(found)]
+    return files, [found for found in caught if not suffix_of(found, formats)]
 
 
 def _glob(pattern: Path) -> list[Path]:

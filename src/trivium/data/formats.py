@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from trivium.data.lines import open_lines
 from trivium.data.place import Place, shortened
+from trivium.data.squad import questions
 
 _BATCH = 1024  # rows of a binary format turned into Python values at a time
 _LONGEST_FIELD = 1 << 26  # characters: more than any text, little enough that an open quote cannot swallow the memory
@@ -48,19 +49,32 @@ Format = Callable[[Path, Place], AbstractContextManager[Table]]
 
 
 def class_labels(metadata: Mapping[bytes, bytes] | None) -> Mapping[str, tuple[str, ...]]:
-    """The ``ClassLabel`` columns that the ``datasets`` library notes in an Arrow schema, with their label names."""
+    """The columns that the ``datasets`` library notes as ``ClassLabel`` in an Arrow schema, with their label names.
+
+    A list of them, as tags are, counts too.
+    """
     try:
         features = json.loads((metadata or {})[b"huggingface"])["info"]["features"]
+        inner = {column: _of_list(feature) for column, feature in features.items()}
         return {
             column: tuple(map(str, feature["names"]))
-            for column, feature in features.items()
+            for column, feature in inner.items()
             if isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
         }
     except (KeyError, TypeError, ValueError, AttributeError):  # no note, or not theirs
         return {}
 
 
-def _unique(columns: Sequence[str], place: Place) -> tuple[str, ...]:
+def _of_list(feature: Any) -> Any:
+    """What a list holds, in the three ways that ``datasets`` has written it; of no list, itself."""
+    if isinstance(feature, list):
+        return feature[0]
+    of_list = isinstance(feature, dict) and feature.get("_type") in ("List", "LargeList", "Sequence")
+    return feature["feature"] if of_list else feature
+
+
+def unique_columns(columns: Sequence[str], place: Place) -> tuple[str, ...]:
+    """These names; raises a DataError where one stands twice."""
     twice = [name for name, times in Counter(columns).items() if times > 1]
     if twice:
         raise place.error(
@@ -93,7 +107,7 @@ def _delimited(path: Path, place: Place, delimiter: str) -> Iterator[Table]:
                 found=f"{header[0]!r}",
                 way_out=f"It seems to be separated by {other!r}: a .csv is read with commas and a .tsv with tabs.",
             )
-        columns = _unique(header, place)
+        columns = unique_columns(header, place)
 
         def read(wanted: Sequence[str]) -> Iterator[tuple[int, list[Any]]]:
             places = [columns.index(name) for name in wanted]
@@ -134,12 +148,13 @@ def _fields(reader: Iterator[list[str]], place: Place) -> Iterator[list[str]]:
 @contextmanager
 def _json_lines(path: Path, place: Place) -> Iterator[Table]:
     with open_lines(path, place) as (lines, position):
-        yield _objects((_parse(line, place) for line in lines if not line.isspace()), place, position)
+        values = (_parse(line, place) for line in lines if not line.isspace())
+        yield _objects(questions(values, place), place, position)
 
 
 @contextmanager
 def _json(path: Path, place: Place) -> Iterator[Table]:
-    """A list of objects; or, as many tools write it under this suffix, JSON lines."""
+    """A list of objects; or JSON lines, as many tools write under this suffix; or SQuAD's tree of questions."""
     with open_lines(path, place) as (lines, position):
         filled = (line for line in lines if not line.isspace())
         first = next(filled, "")
@@ -147,9 +162,11 @@ def _json(path: Path, place: Place) -> Iterator[Table]:
             whole = "".join([first, *lines])
             place.line = 0  # all are read: from here, rows say more
             values = iter(_parse(whole, place))
+        elif first.strip() == "{":  # one object over many lines
+            values = iter([_parse("".join([first, *lines]), place)])
         else:
             values = (_parse(line, place) for line in chain([first] * bool(first), filled))
-        yield _objects(values, place, position)
+        yield _objects(questions(values, place), place, position)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -220,7 +237,7 @@ def _parquet(path: Path, place: Place) -> Iterator[Table]:
     with _explained(place, "Parquet"):
         file = pq.ParquetFile(path)
     with file:
-        columns = _unique(file.schema_arrow.names, place)
+        columns = unique_columns(file.schema_arrow.names, place)
         rows, size = file.metadata.num_rows, path.stat().st_size
 
         def read(wanted: Sequence[str]) -> Iterator[tuple[int, list[Any]]]:
@@ -245,7 +262,7 @@ def _arrow(path: Path, place: Place) -> Iterator[Table]:
             except pa.ArrowInvalid:
                 mapped.seek(0)
                 file = batches = ipc.open_stream(mapped)
-        columns = _unique(file.schema.names, place)
+        columns = unique_columns(file.schema.names, place)
         done = 0
 
         def chosen(wanted: Sequence[str]) -> Iterator[pa.RecordBatch]:
@@ -339,4 +356,4 @@ FORMATS: Mapping[str, Format] = {
     ".arrow": _arrow,
     ".txt": _text,
 }
-PLAIN = frozenset({".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".txt"})  # may also be .gz or .zst
+BINARY = frozenset({".parquet", ".arrow"})  # all others may also be .gz or .zst

@@ -54,7 +54,8 @@ class HubSplit:
                     done += 1
                     yield done, list(values)
 
-        names = {name: tuple(f.names) for name, f in self.rows.features.items() if hasattr(f, "names")}
+        held = {name: getattr(f, "feature", f) for name, f in self.rows.features.items()}  # of a list, what is in it
+        names = {name: tuple(f.names) for name, f in held.items() if hasattr(f, "names")}
         total = max(len(self.rows), 1)
         yield Table(tuple(self.rows.column_names), read, lambda: self.size * done // total, names)
 

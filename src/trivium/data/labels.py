@@ -1,130 +1,233 @@
 """What may stand in the label column, for every kind of task that can be loaded.
 
-To load a new kind: one frozen dataclass with ``read`` and ``order`` and a line in ``KINDS``; what is done with its
-labels afterwards stands in the room ``kinds``.
+Here: one label, several, or a number for each row. Multiple choice is in ``data.choices``, tagged sentences in
+``data.tags``, answers in a passage in ``data.spans``. To load a new kind: one ``Reader`` and a line in ``KINDS``.
 """
 
+import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
 
 from trivium.core import Split
-from trivium.data.columns import flow_yaml
-from trivium.data.place import Cell, meant, problem, shortened
+from trivium.data.choices import OneChoice
+from trivium.data.columns import LABELS, Chosen
+from trivium.data.place import Cell
+from trivium.data.reading import (
+    Cells,
+    Reader,
+    TextReader,
+    declared_labels,
+    demand_variety,
+    known_labels,
+)
+from trivium.data.spans import Answers
 from trivium.data.splits import Row
-from trivium.errors import ConfigError
+from trivium.data.tags import Tags
 
-_NUMBER = re.compile(r"[-+]?\d+(\.\d+)?")
+_SEPARATORS = ";|,"
+_DECIMAL = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+_TENTHS = 10
+_LEAST = 4  # rows that a part of the scale should give, for with fewer, rounding them would change the share
 
 
 @dataclass(frozen=True)
-class OneLabel:
-    """One label for each row, from a list that is the same for all splits.
+class OneLabel(TextReader):
+    """Kind ``classify``: one label for each row, from a list that is the same for all splits."""
 
-    Attributes:
-        metric: What such a task is judged by if nobody says otherwise.
-    """
+    metric: ClassVar[str] = "macro_f1"
+    label_names: ClassVar[tuple[str, ...]] = LABELS
+    carved: ClassVar[str] = "stratified by label"
+    enough: ClassVar[str] = "at least one label with two different texts"
 
-    metric: str = "macro_f1"
+    def label(self, cells: Cells) -> str | None:
+        """Its name."""
+        return cells.label(cells.values["label"])
 
-    def read(self, value: Any, names: Sequence[str], cell: Cell) -> str | None:
-        """The name of a label as a file has it: a string, a bool, or a number that is whole.
-
-        Args:
-            value: What the file has.
-            names: The names that whole numbers are indices into, if the file says so; otherwise empty.
-            cell: Where, for messages.
-
-        Returns:
-            Its name; none where there is no label (nothing, blank, nan, or -1 with ``names``).
-
-        Raises:
-            DataError: it is something else.
-
-        >>> [OneLabel().read(value, (), Cell("a.csv", 1, "label")) for value in (" pos ", 3, 4.0, True, "")]
-        ['pos', '3', '4', 'True', None]
-        """
-        if value is None or (isinstance(value, float) and math.isnan(value)):
-            return None
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)
-        if isinstance(value, str):
-            return value.strip() or None
-        if not isinstance(value, int):
-            raise cell.error(
-                expected="a label: text, a whole number, true or false",
-                found=f"{repr(value)[:80]} ({type(value).__name__})",
-                way_out="Correct the row, or name another column as the label: task.columns: {label: ...}.",
-            )
-        if not names:
-            return str(value)
-        if value >= len(names):
-            raise cell.error(
-                expected=f"an index into the {len(names)} label names of the file ({shortened(names)})",
-                found=str(value),
-                way_out="Correct the row, or the names in the file's metadata.",
-            )
-        return names[value] if value >= 0 else None
+    def declared(self, labels: Iterable[Any]) -> tuple[str, ...]:
+        """At least two."""
+        return declared_labels(labels, 2)
 
     def order(
         self, splits: Mapping[Split, Sequence[Row]], declared: Sequence[str], column: str
     ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Decide the labels of a task and check every row against them.
+        """Those declared, or those seen in train."""
+        found = known_labels(splits, declared, column, lambda row: (row.label,))
+        demand_variety(splits["train"], column, (row.label for row in splits["train"]))
+        return found
 
-        Args:
-            splits: The rows; there is a train split.
-            declared: Labels that the user or the file lists, in order; if empty, those of the training rows are taken,
-                numbers in order of size, others by alphabet.
-            column: What the file calls the label, for messages.
+    def strata(self, rows: Sequence[Row], share: float) -> Sequence[str]:
+        """Labels."""
+        return [row.label for row in rows]
 
-        Returns:
-            The labels and what should be said about them.
+    def arrays(self, rows: Sequence[Row], labels: Sequence[str]) -> Mapping[str, pa.Array]:
+        """``label``: int64, an index into the labels."""
+        index = {label: i for i, label in enumerate(labels)}
+        return {"label": pa.array([index[row.label] for row in rows], pa.int64())}
 
-        Raises:
-            DataError: there is only one label, or a row has one that is not among them.
-        """
-        seen = {row.label for row in splits["train"]}
-        labels = tuple(declared) or tuple(_sorted(seen))
-        listed = f"the {len(labels)} labels {'listed' if declared else 'seen in train'} ({shortened(labels)})"
-        known = set(labels)
-        for rows in splits.values():
-            for row in rows:
-                if row.label not in known:
-                    raise Cell(row.source.shown, row.number, column).error(
-                        expected=f"one of {listed}",
-                        found=f"'{row.label}'",
-                        way_out=f"{meant(row.label, labels)}Fix the row, or list the labels in the study file: "
-                        f"task.labels: {flow_yaml([*labels, row.label])}.",
-                    )
-        if len(seen) < 2:
-            raise problem(
-                f"{splits['train'][0].source.shown}, column '{column}'",
-                expected="at least 2 different labels to learn",
-                found=f"only '{splits['train'][0].label}'",
-                way_out="Add rows with another label, or name another column: task.columns: {label: ...}.",
+
+@dataclass(frozen=True)
+class ManyLabels(TextReader):
+    """Kind ``multilabel``: any number of labels for each row, perhaps none.
+
+    They stand in a list, in one string with ``;``, ``|`` or ``,`` between (the same sign in the whole file), or in a
+    column of 0 and 1 for each label. An empty list or string is a row without a label; null is a row that nobody has
+    labelled, and is left out.
+    """
+
+    metric: ClassVar[str] = "micro_f1"
+    label_names: ClassVar[tuple[str, ...]] = ("label", "labels", "tags", "categories", "target")
+    several: ClassVar[tuple[str, ...]] = ("label",)
+    carved: ClassVar[str] = "stratified by set of labels, rare sets together"
+
+    def label(self, cells: Cells) -> tuple[str, ...] | str | None:
+        """Names; or, still in one string, what ``settle`` takes apart."""
+        value, columns, cell = cells.values["label"], cells.columns["label"], cells.cell("label")
+        if isinstance(columns, tuple):
+            flags = [_flag(one, Cell(cell.file, cell.row, name)) for one, name in zip(value, columns, strict=True)]
+            return None if None in flags else tuple(name for name, flag in zip(columns, flags, strict=True) if flag)
+        if isinstance(value, str):
+            return value.strip()
+        if not isinstance(value, list):
+            name = cells.label(value)
+            return None if name is None else (name,)
+        names = [cells.label(one) for one in value]
+        if None in names:
+            raise cell.error(
+                expected="a list of labels",
+                found=f"an empty one among {json.dumps(value, ensure_ascii=False)[:80]}",
+                way_out="Take it out; a row without labels has an empty list.",
             )
-        unseen = [label for label in labels if label not in seen]
-        return labels, (f"labels without a training row: {shortened(unseen)}.",) if unseen else ()
+        return tuple(name for name in dict.fromkeys(names) if name is not None)
+
+    def settle(self, rows: list[Row], cell: Callable[[Row], Cell]) -> tuple[list[Row], tuple[str, ...]]:
+        """Take strings apart at the one sign that separates labels in this file."""
+        separator, witness = "", rows[0] if rows else None
+        for row in [row for row in rows if isinstance(row.label, str)]:
+            found = [sign for sign in _SEPARATORS if sign in row.label]
+            if found and (len(found) > 1 or found[0] != (separator or found[0])):
+                before = f", {separator!r} as in row {witness.number}" if separator and witness else ""
+                raise cell(row).error(
+                    expected=f"one sign between labels in the whole file{before}",
+                    found=f"{' and '.join(map(repr, found))} in {row.label[:80]!r}",
+                    way_out=f"Use one of {' '.join(_SEPARATORS)} throughout, or write lists in a .jsonl file.",
+                )
+            if found and not separator:
+                separator, witness = found[0], row
+        if not separator or witness is None:
+            return [row._replace(label=_apart(row.label, "\n")) for row in rows], ()
+        note = f"{witness.source.shown}: labels are taken to have {separator!r} between, as in {witness.label[:80]!r}."
+        return [row._replace(label=_apart(row.label, separator)) for row in rows], (note,)
+
+    def named(self, columns: Chosen, names: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+        """Columns of 0 and 1 are the labels, in their order."""
+        label = columns["label"]
+        return label if isinstance(label, tuple) else names.get(label, ())
 
     def declared(self, labels: Iterable[Any]) -> tuple[str, ...]:
-        """The labels that a user lists, as names.
+        """At least one: with it or without."""
+        return declared_labels(labels, 1)
 
-        Raises:
-            ConfigError: one is listed twice or is no label.
-        """
-        cell = Cell("task.labels", 0, "labels")
-        names = [str(self.read(label, (), cell)) for label in labels]
-        if len(set(names)) < len(names) or len(names) < 2:
-            raise ConfigError(f"task.labels: expected at least 2 different labels, found {flow_yaml(names)}.")
-        return tuple(names)
+    def order(
+        self, splits: Mapping[Split, Sequence[Row]], declared: Sequence[str], column: str
+    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Those declared, or those seen in train."""
+        found = known_labels(splits, declared, column, lambda row: row.label)
+        demand_variety(splits["train"], column, (", ".join(sorted(row.label)) for row in splits["train"]), "label sets")
+        return found
+
+    def strata(self, rows: Sequence[Row], share: float) -> Sequence[str]:
+        """Sets of labels; those too rare to give a row of their own share are one stratum."""
+        sets = [json.dumps(sorted(row.label)) for row in rows]
+        counts = Counter(sets)
+        return [labels if counts[labels] * share >= 1 else "" for labels in sets]
+
+    def arrays(self, rows: Sequence[Row], labels: Sequence[str]) -> Mapping[str, pa.Array]:
+        """``label``: list<int64>, sorted distinct indices into the labels."""
+        index = {label: i for i, label in enumerate(labels)}
+        indices = [sorted({index[label] for label in row.label}) for row in rows]
+        return {"label": pa.array(indices, pa.list_(pa.int64()))}
 
 
-KINDS: Mapping[str, OneLabel] = {"classify": OneLabel()}
+@dataclass(frozen=True)
+class Number(TextReader):
+    """Kind ``regress``: a number for each row."""
+
+    metric: ClassVar[str] = "pearson"
+    label_names: ClassVar[tuple[str, ...]] = ("label", "labels", "target", "score", "rating")
+    carved: ClassVar[str] = "stratified by score"
+
+    def label(self, cells: Cells) -> float | None:
+        """It, finite; none where there is none (nothing, blank, nan)."""
+        value = cells.values["label"]
+        if isinstance(value, str):
+            text = value.strip()
+            if not text or text.lower() == "nan":
+                return None
+            value = float(text) if _DECIMAL.fullmatch(text) else text
+        if value is None or value != value:  # nan is not equal to itself
+            return None
+        if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+            raise cells.cell("label").error(
+                expected="a finite number",
+                found=f"{repr(value)[:80]} ({type(value).__name__})",
+                way_out="Correct the row, or name another column as the label: task.columns: {label: ...}.",
+            )
+        return float(value)
+
+    def order(
+        self, splits: Mapping[Split, Sequence[Row]], declared: Sequence[str], column: str
+    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """One output, the score."""
+        demand_variety(splits["train"], column, (row.label for row in splits["train"]), "scores")
+        return ("score",), ()
+
+    def strata(self, rows: Sequence[Row], share: float) -> Sequence[str]:
+        """Tenths of the rows by score; fewer, larger parts where a tenth would give too few rows."""
+        parts = min(_TENTHS, max(1, int(len(rows) * share) // _LEAST))
+        scores = np.array([row.label for row in rows])
+        edges = np.quantile(scores, np.arange(1, parts) / parts)
+        return [str(part) for part in np.searchsorted(edges, scores, side="right")]
+
+    def arrays(self, rows: Sequence[Row], labels: Sequence[str]) -> Mapping[str, pa.Array]:
+        """``label``: float64."""
+        return {"label": pa.array([row.label for row in rows], pa.float64())}
 
 
-def _sorted(labels: Iterable[str]) -> list[str]:
-    """By size if all are numbers, by alphabet if not."""
-    names = sorted(labels)
-    return sorted(names, key=float) if all(map(_NUMBER.fullmatch, names)) else names
+KINDS: Mapping[str, Reader] = {
+    "classify": OneLabel(),
+    "multilabel": ManyLabels(),
+    "regress": Number(),
+    "rank": OneChoice(),
+    "tag": Tags(),
+    "span": Answers(),
+}
+
+
+def _flag(value: Any, cell: Cell) -> bool | None:
+    """Whether a column of 0 and 1 says yes; none where it says nothing (nothing, blank, nan, -1)."""
+    if isinstance(value, str):
+        value = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1, "-1": -1, "": None}.get(
+            value.strip().lower(), value
+        )
+    if value is None or value != value or (not isinstance(value, str) and value == -1):
+        return None
+    if value not in (0, 1):
+        raise cell.error(
+            expected="0 or 1",
+            found=f"{repr(value)[:80]} ({type(value).__name__})",
+            way_out="Correct the row, or name the columns of labels: task.columns: {label: [..., ...]}.",
+        )
+    return bool(value)
+
+
+def _apart(label: str | tuple[str, ...], separator: str) -> tuple[str, ...]:
+    if not isinstance(label, str):
+        return label
+    return tuple(dict.fromkeys(name for part in label.split(separator) if (name := part.strip())))

@@ -26,7 +26,7 @@ _JUDGED = 100  # queries that are searched exactly too, where the search is prun
 class BM25:
     """The documents that are most like the training texts, by BM25 (TLM, Yao et al. 2022).
 
-    Every training text is a query, in full. The best documents of all queries are taken together, each once, and come
+    Every training text is a query. The best documents of all queries are taken together, each once, and come
     in the order of their best rank: first what is somebody's best hit, then what is somebody's second, and so on; of
     equal rank the higher score first, then the lower id. So a small budget is spent on all training rows alike.
 

@@ -127,11 +127,20 @@ def examples(selection: Selection, corpus: Corpus, task: Task, n: int = 20) -> l
                 "rank": int(selection.ranks[place]) if asked else None,
                 "query_row": rows["row"][row].as_py() if asked else None,
                 "query_text": texts[row] if asked else None,
-                "label": task.labels[rows["label"][row].as_py()] if asked else None,
+                "label": _named(task, rows["label"][row].as_py()) if asked else None,
                 "terms": list(selection.terms[place]),
             }
         )
     return shown
+
+
+def _named(task: Task, label: JSON) -> str | None:
+    """What a row is labelled with, as people say it; none where that is no label or number of the whole row."""
+    if task.kind == "multilabel":
+        return ", ".join(task.labels[i] for i in label) or None
+    if task.kind == "regress":
+        return f"{label:g}"
+    return task.labels[label] if task.kind == "classify" else None
 
 
 @dataclass

@@ -16,7 +16,6 @@ import numpy.typing as npt
 
 from trivium.engine import compiled
 
-Bools = npt.NDArray[np.bool_]
 UInt16s = npt.NDArray[np.uint16]
 Int32s = npt.NDArray[np.int32]
 Int64s = npt.NDArray[np.int64]

@@ -5,19 +5,18 @@ where it was. Two bytes for each number: ten million documents and an encoder of
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
-import xxhash
 from filelock import FileLock
 
 from trivium import seeds
 from trivium.core import Corpus, digest
 from trivium.errors import ConfigError
+from trivium.pretrained import content, offline, quietly, reason
 from trivium.store import cache_folder
 
 if TYPE_CHECKING:
@@ -62,16 +61,18 @@ class Embedder:
         from safetensors import SafetensorError
         from transformers import AutoModel, AutoTokenizer
 
-        offline = {"local_files_only": True} if Path(name).is_dir() else {}  # a folder is never looked up
         try:
-            with _quietly(), seeds.torch_scope(0, "embedder"):  # a head that is not used may be drawn at random
-                tokenizer = AutoTokenizer.from_pretrained(name, **offline)
-                model = AutoModel.from_pretrained(name, dtype=torch.float32, **offline)
+            with (
+                quietly(warnings=False),
+                seeds.torch_scope(0, "embedder"),
+            ):  # a head that is not used may be drawn at random
+                tokenizer = AutoTokenizer.from_pretrained(name, **offline(name))
+                model = AutoModel.from_pretrained(name, dtype=torch.float32, **offline(name))
         except (OSError, ValueError, SafetensorError) as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise ConfigError(
                 "documents.encoder: expected a model and its tokenizer in the folder, or under the hub name, "
-                f"'{name}'; found: {reason} Give a folder that holds config.json, model.safetensors and tokenizer.json."
+                f"'{name}'; found: {reason(error)} Give a folder that holds config.json, model.safetensors and "
+                "tokenizer.json."
             ) from error
         longest = min(tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", None) or max_length)
         if max_length > longest:
@@ -80,7 +81,9 @@ class Embedder:
             )
         model = model.encoder if hasattr(model, "encoder") and hasattr(model, "decoder") else model
         model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
-        return cls(name, _content(Path(name), model), tokenizer, model, max_length, batch_tokens)
+        version = getattr(model.config, "_commit_hash", None)
+        kept = content(Path(name)) if Path(name).is_dir() else digest([name, version])
+        return cls(name, kept, tokenizer, model, max_length, batch_tokens)
 
     def vectors(self, texts: Sequence[str]) -> "Tensor":
         """Make a vector of each text, float32 ``[texts, width]``, on the CPU.
@@ -197,32 +200,3 @@ def _batches(lengths: Sequence[int], most: int) -> Iterator[list[int]]:
         batch.append(row)
     if batch:
         yield batch
-
-
-def _content(folder: Path, model: Any) -> str:
-    """A name for what an encoder is: what is in its folder, or the version of the hub's."""
-    if not folder.is_dir():
-        return digest([str(folder), getattr(model.config, "_commit_hash", None)])
-    hasher = xxhash.xxh3_128()
-    for file in sorted(file for file in folder.iterdir() if file.is_file()):
-        hasher.update(f"\0{file.name}\0{file.stat().st_size}\0".encode())
-        with file.open("rb") as opened:
-            while block := opened.read(1 << 20):
-                hasher.update(block)
-    return str(hasher.hexdigest())
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Keep transformers from drawing bars, and from warning of weights that are not used."""
-    from transformers.utils import logging
-
-    shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if shown:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]

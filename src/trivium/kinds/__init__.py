@@ -8,12 +8,38 @@ from collections.abc import Mapping
 
 from trivium.core import Task
 from trivium.errors import ConfigError
+from trivium.kinds.batch import Batch
 from trivium.kinds.classify import Classify
-from trivium.kinds.kind import Encoded, Kind
+from trivium.kinds.kind import Cut, Encoded, Kind
+from trivium.kinds.multilabel import Multilabel
+from trivium.kinds.rank import Rank
+from trivium.kinds.regress import Regress
+from trivium.kinds.span import Span
+from trivium.kinds.tag import Tag
 
-__all__ = ["KINDS", "Classify", "Encoded", "Kind", "kind_of"]
+__all__ = [
+    "KINDS",
+    "Batch",
+    "Classify",
+    "Cut",
+    "Encoded",
+    "Kind",
+    "Multilabel",
+    "Rank",
+    "Regress",
+    "Span",
+    "Tag",
+    "kind_of",
+]
 
-KINDS: Mapping[str, Kind] = {"classify": Classify()}
+KINDS: Mapping[str, Kind] = {
+    "classify": Classify(),
+    "multilabel": Multilabel(),
+    "regress": Regress(),
+    "rank": Rank(),
+    "tag": Tag(),
+    "span": Span(),
+}
 
 
 def kind_of(task: Task) -> Kind:
@@ -29,5 +55,10 @@ def kind_of(task: Task) -> Kind:
         raise ConfigError(
             f"task '{task.name}': a {task.kind} task cannot be judged by '{task.metric}'; "
             f"give task.metric as one of {', '.join(kind.metrics)}."
+        )
+    if task.kind == "classify" and task.metric == "f1" and len(task.labels) != 2:
+        raise ConfigError(
+            f"task '{task.name}': f1 is that of the second of two labels, and there are {len(task.labels)}; give "
+            "task.metric as macro_f1 or micro_f1."
         )
     return kind

@@ -5,7 +5,7 @@ such a class anywhere and name it in the file as ``masker: {kind: "my_module:MyM
 fill the gaps stands in ``training``.
 """
 
-from trivium.masking.batch import Batch
+from trivium.kinds import Batch
 from trivium.masking.corrupt import Corrupted, corrupt
 from trivium.masking.rules import MASKERS, Masker, RandomTokens, WholeWord
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from trivium.errors import ConfigError
-from trivium.masking.batch import Batch
+from trivium.kinds import Batch
 
 
 class Masker(Protocol):

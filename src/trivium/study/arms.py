@@ -9,8 +9,8 @@ from trivium.core import JSON, Stage
 from trivium.documents import SELECTORS, Budget, NoDocuments, RandomDocuments, Selector
 from trivium.errors import ConfigError
 from trivium.masking import MASKERS
-from trivium.training.loop import planned_updates
 from trivium.training.recipes import Recipe, Spec, make_spec, make_stage
+from trivium.training.turns import planned_updates
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,11 @@ def resolve(config: StudyConfig) -> dict[str, Arm]:
         if "task" not in stages[-1].mix:
             raise ConfigError(
                 f"{where}.stages: the last stage, '{names[-1]}', does not train on the task; add finetune."
+            )
+        if beside := next((stage.name for stage in stages if "auxiliary" in stage.mix), None):
+            raise ConfigError(
+                f"{where}: stage '{beside}' learns auxiliary tasks, which a study file cannot name. Take them out of "
+                "its mix, or train in Python: trivium.train(…, auxiliary=[…])."
             )
         recipe = Recipe(stages, masker)
         if recipe.reads() and isinstance(selector, NoDocuments):

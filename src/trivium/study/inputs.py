@@ -22,6 +22,7 @@ def load_inputs(config: StudyConfig, arms: Mapping[str, Arm], reporter: Reporter
     options = config.task
     task = load_task(
         options.path,
+        preset=options.preset,
         kind=options.kind,
         metric=options.metric,
         name=options.name,

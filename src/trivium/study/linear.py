@@ -1,61 +1,70 @@
-"""TF-IDF with logistic regression: what an encoder must beat to be worth its while."""
+"""The linear model beside every study: what an encoder must beat to be worth its while.
 
+Each kind of task has one of its own, fitted on train, its few settings chosen on dev by the task's metric: TF-IDF with
+logistic or ridge regression (``linear_texts``), words and their neighbours for tags (``linear_tags``), what a choice
+and its question share for multiple choice (``linear_choices``). A span in a context is nothing that a linear model of
+words could point at; such studies run without. To add one: a function ``fit`` and a line in ``LINEAR_MODELS``.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from trivium.core import Task
+from trivium.core import Split, Task
 from trivium.kinds import kind_of
+from trivium.kinds.kind import Rows
+from trivium.study import linear_choices, linear_tags, linear_texts
 
-WORD = r"(?u)\b\w+\b"  # single letters too, unlike scikit-learn's default
-GRID: tuple[dict[str, Any], ...] = tuple(
-    {"ngrams": ngrams, "strength": strength, "balanced": balanced}
-    for ngrams in (1, 2)
-    for strength in (1.0, 10.0, 100.0)
-    for balanced in (False, True)
-)
+Settings = Mapping[str, Any]
+Answer = Callable[[Task, Split], tuple[Rows, Rows]]
+
+
+@dataclass(frozen=True)
+class Family:
+    """The linear models that are tried for one kind of task.
+
+    Attributes:
+        grid: The settings that are tried.
+        fit: Fits the training rows with some settings. What it returns answers the rows of a split: what it says of
+            each and how sure it is, in the forms in which the kind's ``read`` and ``decode`` give them.
+    """
+
+    grid: tuple[Settings, ...]
+    fit: Callable[[Task, Settings], Answer]
+
+
+LINEAR_MODELS: Mapping[str, Family] = {
+    "classify": Family(linear_texts.LOGISTIC, linear_texts.fit_label),
+    "multilabel": Family(linear_texts.LOGISTIC, linear_texts.fit_labels),
+    "regress": Family(linear_texts.RIDGE, linear_texts.fit_number),
+    "rank": Family(linear_choices.GRID, linear_choices.fit),
+    "tag": Family(linear_tags.GRID, linear_tags.fit),
+}
 
 
 class Linear:
-    """Fitted on train, its settings chosen on dev by the task's metric; of equals, the first in ``GRID``.
+    """Fitted on train, its settings chosen on dev by the task's metric; of equals, the first of the grid.
 
     Attributes:
-        settings: What was chosen: longest word n-gram, inverse regularisation, whether labels weigh alike.
+        settings: What was chosen.
         dev: The metric on dev with it.
     """
 
     def __init__(self, task: Task) -> None:
         task = task.sealed()
-        kind = kind_of(task)
-        gold = task.rows("dev")["label"].to_numpy()
-        best = -np.inf
-        for settings in GRID:
-            pipeline = _fit(task, settings)
-            counts = kind.counts(gold, pipeline.predict(task.texts("dev")), len(task.labels)).sum(0)
+        family, kind = LINEAR_MODELS[task.kind], kind_of(task)
+        gold = kind.gold(task.rows("dev"), task.labels)
+        self.dev, self.settings = -np.inf, family.grid[0]
+        self._answer: Answer
+        for settings in family.grid:
+            answer = family.fit(task, settings)
+            counts = kind.counts(gold, answer(task, "dev")[0], task.labels).sum(0)
             value = float(kind.metrics[task.metric](counts))
-            if value > best:
-                best, self.settings, self._pipeline = value, settings, pipeline
-        self.dev = best
-        self._labels = len(task.labels)
+            if value > self.dev:
+                self.dev, self.settings, self._answer = value, settings, answer
 
-    def answers(self, texts: list[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-        """The label of each text ``[texts]``, and the probability of every label ``[texts, labels]``."""
-        known = self._pipeline.predict_proba(texts)
-        probabilities = np.zeros((len(texts), self._labels), np.float32)
-        probabilities[:, self._pipeline.classes_] = known  # a label that train never shows keeps probability 0
-        return self._pipeline.predict(texts).astype(np.int64), probabilities
-
-
-def _fit(task: Task, settings: dict[str, Any]) -> Any:
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-
-    pipeline = make_pipeline(
-        TfidfVectorizer(ngram_range=(1, settings["ngrams"]), sublinear_tf=True, token_pattern=WORD),
-        LogisticRegression(
-            C=settings["strength"], class_weight="balanced" if settings["balanced"] else None, max_iter=1000
-        ),
-    )
-    return pipeline.fit(task.texts("train"), task.rows("train")["label"].to_numpy())
+    def answers(self, task: Task, split: Split) -> tuple[Rows, Rows]:
+        """What it says of each row of a split, and how sure it is."""
+        return self._answer(task, split)

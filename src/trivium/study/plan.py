@@ -8,6 +8,7 @@ are not in it.
 import resource
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -19,7 +20,7 @@ import numpy as np
 
 from trivium import seeds
 from trivium.config import StudyConfig, build, load_config
-from trivium.core import JSON, Corpus, Stage, Stream, Task
+from trivium.core import JSON, Corpus, Stage, Task
 from trivium.data import count_words, fingerprint64
 from trivium.documents import Budget
 from trivium.documents.heldout import EQUAL, HeldOut, words_of
@@ -34,7 +35,15 @@ from trivium.training.recipes import make_spec
 
 _SAMPLE = 2000  # documents that stand for those an arm will read
 _WARM, _TIMED = 2, 5  # steps of each stream
+_CYCLES = 100  # over which turns are counted
 _BLOCK = 8192  # documents screened at a time
+_ANSWERS = {  # what rows have, by kind; others have labels
+    "multilabel": "any of {} labels",
+    "regress": "a number",
+    "rank": "choices",
+    "tag": "words of {} tags",
+    "span": "answers in a context",
+}
 
 
 @dataclass(frozen=True)
@@ -63,7 +72,8 @@ class Plan:
     Attributes:
         study: Its name.
         rows: Rows of each split.
-        labels: How many labels.
+        kind: What kind of task it is.
+        labels: How many logits its head has: labels, tags, or the one or two of kinds without labels.
         documents: Documents of the corpus.
         notes: What loading decided and the screens found.
         arms: The stages of each arm, with one seed.
@@ -77,6 +87,7 @@ class Plan:
 
     study: str
     rows: Mapping[str, int]
+    kind: str
     labels: int
     documents: int
     notes: tuple[str, ...]
@@ -100,7 +111,8 @@ class Plan:
     def to_text(self) -> str:
         """The plan as a person reads it."""
         rows = ", ".join(f"{n:,} {split}" for split, n in self.rows.items())
-        lines = [f"{self.study}: {rows} rows with {self.labels} labels; {self.documents:,} documents to choose from"]
+        answers = _ANSWERS.get(self.kind, "{} labels").format(self.labels)
+        lines = [f"{self.study}: {rows} rows with {answers}; {self.documents:,} documents to choose from"]
         lines += [f"note: {note}" for note in self.notes]
         width = max(len(name) for name in self.arms)
         lines += ["", f"{'arm':<{width}}  {'stage':<12} {'updates':>9} {'tokens':>9} {'time':>8} {'FLOPs':>8}"]
@@ -158,6 +170,7 @@ def make_plan(study: StudyConfig | Path | str, overrides: Sequence[str] = (), re
     return Plan(
         study=config.name,
         rows={split: len(rows) for split, rows in task.tables.items()},
+        kind=task.kind,
         labels=len(task.labels),
         documents=len(corpus) if corpus is not None else 0,
         notes=tuple(notes),
@@ -172,8 +185,8 @@ def make_plan(study: StudyConfig | Path | str, overrides: Sequence[str] = (), re
 
 
 @dataclass(frozen=True)
-class _Cycle:
-    """What one cycle of a stage's mix takes, and one look at dev."""
+class _Update:
+    """What an update takes, the mean over a stage's mix, and one look at dev."""
 
     seconds: float
     tokens: float
@@ -188,7 +201,7 @@ class _Timing:
         self.texts = _sample(corpus)
         self.tokenizer = make_tokenizer(self.spec, task, self.texts)
         self.threads = max(1, cores() // workers)
-        self.known: dict[str, _Cycle] = {}
+        self.known: dict[str, _Update] = {}
         self.parameters = 0
 
     def tokens(self, arms: Mapping[str, Arm]) -> dict[str, int]:
@@ -206,14 +219,13 @@ class _Timing:
         key = repr((replace(stage, name="", updates=1, lr=0.0), arm.recipe.masker))
         if key not in self.known:
             self.known[key] = self._time(arm, stage)
-        cycle = self.known[key]
-        cycles = stage.updates / sum(stage.mix.values())
+        update = self.known[key]
         looks = stage.updates / (stage.evaluate_every or max(1, stage.updates // 10))
-        tokens = cycles * cycle.tokens
-        seconds = cycles * cycle.seconds + looks * cycle.look
+        tokens = stage.updates * update.tokens
+        seconds = stage.updates * update.seconds + looks * update.look
         return StagePlan(stage.name, stage.updates, tokens, seconds, 6 * self.parameters * tokens)
 
-    def _time(self, arm: Arm, stage: Stage) -> _Cycle:
+    def _time(self, arm: Arm, stage: Stage) -> _Update:
         encoder = new_encoder(self.spec, self.tokenizer, stage.max_length, seed=0)
         if torch_device() == "cuda":
             encoder = encoder.cuda()
@@ -224,13 +236,14 @@ class _Timing:
             encoder.train()
             found = {stream: _steps(run, stream) for stream in run.streams}
             look = _timed(run.look) if run.dev is not None else 0.0
-        seconds, tokens = (sum(stage.mix[s] * found[s][i] for s in found) for i in (0, 1))
-        return _Cycle(seconds, tokens, look)
+        turns = Counter(run.turns.turn(update)[0] for update in range(len(run.turns.cycle) * _CYCLES))
+        seconds, tokens = (sum(turns[s] * found[s][i] for s in found) / turns.total() for i in (0, 1))
+        return _Update(seconds, tokens, look)
 
 
-def _steps(run: StageRun, stream: Stream) -> tuple[float, float]:
+def _steps(run: StageRun, stream: str) -> tuple[float, float]:
     """Median seconds, and mean tokens, of a step with a batch of this stream."""
-    turns = (update for update in count() if run.cycle[update % len(run.cycle)] == stream)
+    turns = (update for update in count() if run.turns.turn(update)[0] == stream)
     seconds, before = [], 0
     for n, update in enumerate(islice(turns, _WARM + _TIMED)):
         if n == _WARM:

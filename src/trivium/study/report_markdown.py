@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from trivium.study.report_run import Run
-from trivium.study.report_tables import ArmRow, Choice, arm_rows, choices, cost_notes, origin_of
+from trivium.study.report_tables import ArmRow, Choice, arm_rows, choices, cost_notes, label_table, origin_of
 from trivium.study.report_text import (
     NOTHING,
     clip,
@@ -66,7 +66,8 @@ def markdown(run: Run) -> str:
         parts += ["## Missing here", bullets(run.problems)]
     if manifest.get("command"):
         parts += [f"## Run it again\n\n    {' '.join(str(manifest['command']).split())}"]
-    parts += ["Figures, labels, documents and settings stand in [report.html](report.html)."]
+    labels = f"{table_of_labels.title.lower()}, " if (table_of_labels := label_table(run)) else ""
+    parts += [f"Figures, {labels}documents and settings stand in [report.html](report.html)."]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 

@@ -26,6 +26,11 @@ from trivium.study.report_verdict import LINEAR
 MOST_LABELS = 30
 MOST_CONFUSED = 15
 MOST_SOURCES = 12
+LABELS = {  # what is counted: what the labels are, and one of them
+    "rows": ("Labels", "label"),
+    "entities": ("Types of entities", "type"),
+    "words": ("Tags", "tag"),
+}
 
 
 @dataclass(frozen=True)
@@ -49,8 +54,14 @@ class ArmRow:
 
 @dataclass(frozen=True)
 class LabelTable:
-    """F1 of each label: rows of a label, its support, and per arm its F1 and the difference from the baseline's."""
+    """F1 of each label: rows of a label, its support, and per arm its F1 and the difference from the baseline's.
 
+    What a label is and what its support counts differ: rows of a label, entities of a type, words with a tag.
+    """
+
+    title: str
+    noun: str
+    counted: str
     arms: tuple[str, ...]
     rows: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...]
     left_out: int
@@ -109,7 +120,7 @@ def _arm_row(run: Run, name: str, arm: JSON) -> ArmRow:
     return ArmRow(
         name=name,
         role="baseline" if name == run.verdict["baseline"] else "reference" if name == LINEAR else "",
-        reads="word counts of the task" if name == LINEAR else _reads(about),
+        reads="words of the task" if name == LINEAR else _reads(about),
         hides=_hides(about),
         stages=" → ".join(map(_stage, about.get("stages") or [])) or NOTHING,
         score=spread(arm.get("mean"), None if len(scores) < 2 else arm.get("sd")),
@@ -197,7 +208,7 @@ def _over_seeds(run: Run, arm: str, split: str, metric: str) -> str:
 
 
 def label_table(run: Run) -> LabelTable | None:
-    """F1 per label, mean over seeds, for the labels with the most rows; none if nothing was recorded."""
+    """F1 per label, mean over seeds, for the labels with the most rows; none where there are no labels."""
     split, baseline = run.verdict["split"], run.verdict["baseline"]
     recorded = {arm: [line.get("per_label") or {} for line in _of(run, arm, split)] for arm in run.verdict["arms"]}
     found = {arm: lines for arm, lines in recorded.items() if any(lines)}
@@ -206,6 +217,7 @@ def label_table(run: Run) -> LabelTable | None:
     }
     if not support:
         return None
+    counted = next((str(line["counted"]) for line in run.scores if line.get("counted") in LABELS), "rows")
 
     def f1(arm: str, label: str) -> float | None:
         return _mean([line.get(label, {}).get("f1") for line in found.get(arm, [])])
@@ -218,7 +230,7 @@ def label_table(run: Run) -> LabelTable | None:
     rows = [
         (label, count(support[label]), tuple(cell(arm, label) for arm in found)) for label in support if label in kept
     ]
-    return LabelTable(tuple(found), tuple(rows), len(support) - len(kept))
+    return LabelTable(*LABELS[counted], counted, tuple(found), tuple(rows), len(support) - len(kept))
 
 
 def confusions(run: Run) -> list[Confusion]:

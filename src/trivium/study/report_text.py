@@ -17,16 +17,28 @@ METRICS = {
     "macro_f1": "macro-F1",
     "micro_f1": "micro-F1",
     "weighted_f1": "weighted-F1",
-    "accuracy": "accuracy",
+    "samples_f1": "F1 per row",
+    "f1": "F1",
     "mcc": "MCC",
+    "exact_match": "exact match",
+    "pearson": "Pearson's r",
+    "spearman": "Spearman's ρ",
+    "pearson_spearman": "mean of r and ρ",
+    "r2": "R²",
+    "mrr": "MRR",
+    "entity_f1": "entity F1",
+    "entity_macro_f1": "entity macro-F1",
+    "token_macro_f1": "token macro-F1",
+    "f1_answerable": "F1, answerable",
+    "recall_unanswerable": "recall, unanswerable",
 }
 
 
 def metric_name(metric: str) -> str:
     """A metric as people write it.
 
-    >>> metric_name("macro_f1")
-    'macro-F1'
+    >>> metric_name("macro_f1"), metric_name("pearson"), metric_name("entity_recall")
+    ('macro-F1', "Pearson's r", 'entity recall')
     """
     return METRICS.get(metric, metric.replace("_", " "))
 

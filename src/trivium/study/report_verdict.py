@@ -128,9 +128,9 @@ def _rival_cautions(verdict: JSON) -> list[str]:
     linear = [c for c in found if c["baseline"] == LINEAR != baseline]
     worse = [c["arm"] for c in linear if c.get("verdict") == "hurt"]
     if linear and not any(c.get("verdict") == "helped" for c in linear):
-        said.append("No arm is shown to do better than a linear model of word counts, which costs a fraction.")
+        said.append("No arm is shown to do better than a linear model of words, which costs a fraction.")
     if worse:
-        said.append(f"A linear model of word counts does better than {listed(worse)}.")
+        said.append(f"A linear model of words does better than {listed(worse)}.")
     return said
 
 
@@ -151,7 +151,7 @@ def _question(rival: str, baseline: str) -> str:
     if rival == baseline:
         return f"Did it help? Against the baseline, {short(rival)}"
     if rival == LINEAR:
-        return "Is an encoder worth it? Against a linear model of word counts"
+        return "Is an encoder worth it? Against a linear model of words"
     return f"Did the choice matter? Against {short(rival)}"
 
 

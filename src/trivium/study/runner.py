@@ -37,6 +37,7 @@ from trivium.study.arms import (
 )
 from trivium.study.inputs import load_inputs, worker_count
 from trivium.study.judging import judge_linear, judge_model, score_line
+from trivium.study.linear import LINEAR_MODELS
 from trivium.study.manifest import now, provenance, software
 from trivium.study.progress import Reporter, Silent
 from trivium.study.reading import reading_tokens, save_reading, save_task
@@ -173,7 +174,10 @@ class _Run:
         self.task: Task
         self.corpus: Corpus | None
         self.task, self.corpus = load_inputs(self.config, self.arms, self.reporter)
+        self.linear = self.config.linear and self.task.kind in LINEAR_MODELS
         notes = [*self.task.notes, *(self.corpus.notes if self.corpus else ())]
+        if self.config.linear and not self.linear:
+            notes.append(f"linear: no linear model of words answers a {self.task.kind} task, so none stands beside.")
         for note in notes:
             self.reporter.say(note)
         written = self.config.model_dump(mode="json") | {
@@ -314,7 +318,7 @@ class _Run:
         self._note_other_looks(stages)
         results = [self._result(name, scores, stages) for name in self.arms]
         asked = self.asked
-        if self.config.linear:
+        if self.linear:
             with self.reporter.phase("the linear model"):
                 made, linear = judge_linear(self.store, self.task, parts)
             self._keep(made)
@@ -364,7 +368,7 @@ class _Run:
         )
 
     def _counts(self, found: Score) -> Counts:
-        return kind_of(self.task).counts(found.gold, found.predicted, len(self.task.labels))
+        return kind_of(self.task).counts(found.gold, found.predicted, self.task.labels)
 
     def _write_events(self, stages: Mapping[tuple[str, int], list[Path]]) -> None:
         """Gather what every stage measured; the stages keep it, so that a resumed run says it once."""

@@ -33,14 +33,21 @@ def write_study(data: Sequence[str], output: Path, *, force: bool = False) -> st
     atomic_write(output, _study(found, output.stem))
     load_config(output)
     rows = ", ".join(f"{n:,} {split}" for split, n in found.rows.items())
-    lines = [f"task    {found.task_path}: {rows} rows, labels {flow_yaml(list(found.labels))}"]
+    labels = f", labels {flow_yaml(list(found.labels))}" if _named(found) else ""
+    lines = [f"task    {found.task_path}: {found.kind}, {rows} rows{labels}"]
     lines += [f"corpus  {path}" for path in found.corpus] or ["corpus  none given, so there is nothing to read yet"]
     lines += [f"note    {note}" for note in found.notes]
     return "\n".join([*lines, "", f"wrote {output}. Next: trivium check {output}, then trivium run {output}"])
 
 
+def _named(found: Sniffed) -> bool:
+    """Whether the labels of the task have names that its owner gave them."""
+    return found.kind in ("classify", "multilabel", "tag")
+
+
 def _study(found: Sniffed, name: str) -> str:
-    task = {"kind": "classify", "path": found.task_path, "metric": "macro_f1"}
+    task = {"kind": found.kind, "path": found.task_path, "metric": found.metric}
+    columns = {role: [*column] if isinstance(column, tuple) else column for role, column in found.columns.items()}
     lines = [
         f"name: {flow_yaml(name if name != 'study' else Path(found.task_path).name.partition('.')[0])}",
         "seeds: 3                          # more seeds see smaller differences; 5 is good",
@@ -48,8 +55,8 @@ def _study(found: Sniffed, name: str) -> str:
         *(f"# {note}" for note in found.notes),
         "task:",
         *(f"  {key}: {flow_yaml(value)}" for key, value in task.items()),
-        f"  columns: {flow_yaml(dict(found.columns))}",
-        f"  # labels: {flow_yaml(list(found.labels))}",
+        f"  columns: {flow_yaml(columns)}",
+        *([f"  # labels: {flow_yaml(list(found.labels))}"] if _named(found) else []),
         "",
         *_corpus(found),
         "",

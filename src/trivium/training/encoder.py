@@ -6,7 +6,7 @@ positions only, and saving puts the backbone back and calls ``save_pretrained``:
 transformers loads.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,12 +14,13 @@ from typing import Any, Literal, Self
 from urllib.parse import quote, unquote
 
 import torch
-import xxhash
 from torch import Tensor, nn
 
+from trivium.core import Task
 from trivium.errors import ArtifactError, ConfigError
-from trivium.kinds import Kind
-from trivium.masking import Batch
+from trivium.kinds import Batch, Cut, Kind, kind_of
+from trivium.pretrained import content, locate, offline, quietly, reason
+from trivium.training.packing import Packing
 
 Size = Literal["tiny", "mini", "small", "base", "large"]
 Architecture = Literal["modernbert", "bert"]
@@ -32,6 +33,10 @@ SIZES: dict[str, tuple[int, int, int]] = {
     "base": (12, 768, 12),
     "large": (24, 1024, 16),
 }
+
+
+PACKED_ON = ("cuda",)  # devices on which texts are read end to end, without padding
+_POOLING = ("pooler", "pooler_activation")  # the parts of a backbone that belong to a head
 
 
 @dataclass(frozen=True)
@@ -59,10 +64,10 @@ class Scratch:
 
 @dataclass(frozen=True)
 class Pretrained:
-    """An encoder that somebody trained: anything ``AutoModelForMaskedLM`` loads.
+    """An encoder that somebody trained: anything ``AutoModelForMaskedLM`` loads, with or without a head for gaps.
 
     Attributes:
-        pretrained: A folder, or a name on the Hugging Face hub.
+        pretrained: A folder, a name on the Hugging Face hub, or ``minilm``, which ships inside a package.
         revision: Which version of a hub model.
     """
 
@@ -79,6 +84,7 @@ class HeadOnly(nn.Module):
     def __init__(self, backbone: nn.Module) -> None:
         super().__init__()
         self.pooler: nn.Module | None = getattr(backbone, "pooler", None)
+        self.pooler_activation: nn.Module | None = getattr(backbone, "pooler_activation", None)
         self.hidden: Tensor | None = None
 
     def forward(self, *_args: Any, **_kwargs: Any) -> Any:
@@ -86,7 +92,10 @@ class HeadOnly(nn.Module):
         from transformers.modeling_outputs import BaseModelOutputWithPooling
 
         assert self.hidden is not None
-        pooled = self.pooler(self.hidden) if self.pooler is not None else None
+        pooled = None
+        if self.pooler is not None:  # ALBERT's is a plain layer, others' look for the first token themselves
+            squash = self.pooler_activation
+            pooled = self.pooler(self.hidden) if squash is None else squash(self.pooler(self.hidden[:, 0]))
         return BaseModelOutputWithPooling(last_hidden_state=self.hidden, pooler_output=pooled)
 
 
@@ -98,16 +107,24 @@ class Encoder(nn.Module):
         backbone: The shared part: tokens to hidden states.
         mlm: The masked-language-model head.
         heads: A head per task, by name.
+        unlearned: Names of weights of ``mlm`` that the pretrained encoder came without: random until ``warm_up``.
     """
+
+    unlearned: frozenset[str] = frozenset()
 
     def __init__(self, mlm: Any, tokenizer: Any) -> None:
         super().__init__()
         self.tokenizer = tokenizer
         self.prefix: str = mlm.base_model_prefix
         self.backbone: Any = getattr(mlm, self.prefix)
-        setattr(mlm, self.prefix, HeadOnly(nn.Identity()))
+        stand_in = HeadOnly(nn.Identity())
+        if hasattr(self.backbone, "embeddings"):  # DeBERTa's newer head looks there; kept out of the stand-in's weights
+            stand_in.__dict__["embeddings"] = self.backbone.embeddings
+        setattr(mlm, self.prefix, stand_in)
         self.mlm: Any = mlm
         self.heads = nn.ModuleDict()
+        self._dropped: float | None = None
+        self._packings: dict[tuple[bool, float | None], Packing | None] = {}
 
     @property
     def device(self) -> torch.device:
@@ -120,22 +137,26 @@ class Encoder(nn.Module):
         """Whether the backbone asks which of two texts a token belongs to."""
         return getattr(self.backbone.config, "type_vocab_size", 0) > 1
 
-    def add_head(self, task: str, kind: Kind, labels: Sequence[str]) -> None:
+    def add_head(self, task: Task) -> None:
         """Give a task a fresh head, or replace the one it has.
 
         What the head has in common with the masked-language-model head (ModernBERT's dense layer) starts from there, as
         it does when transformers loads a masked language model for classification. A pooler starts afresh.
 
         Raises:
-            ConfigError: the architecture keeps something in its backbone that its head needs.
+            ConfigError: the architecture has no such head, or keeps something in its backbone that the head needs.
         """
-        head = kind.head(type(self.mlm.config).from_dict(self.mlm.config.to_dict()), labels).to(self.device)
+        kind = kind_of(task)
+        config = type(self.mlm.config).from_dict(self.mlm.config.to_dict())
+        kind.configure(config, task.labels)
+        head = _fresh_head(kind, config).to(self.device)
         setattr(head, self.prefix, HeadOnly(getattr(head, self.prefix)))
         known, own = self.mlm.state_dict(), head.state_dict()
         shared = {name: value for name, value in known.items() if name in own and own[name].shape == value.shape}
         head.load_state_dict(shared, strict=False)
+        kind.start(head, task.rows("train"))
         self._demand_same(head)
-        self.heads[_key(task)] = head
+        self.heads[_key(task.name)] = head
 
     def has_head(self, task: str) -> bool:
         """Whether there is a head for a task."""
@@ -147,12 +168,28 @@ class Encoder(nn.Module):
         Raises:
             ArtifactError: there is no such head.
         """
+        names = self.head_config(task).id2label
+        return tuple(names[i] for i in range(len(names)))
+
+    def head_config(self, task: str) -> Any:
+        """The config of a task's head.
+
+        Raises:
+            ArtifactError: there is no such head.
+        """
         if _key(task) not in self.heads:
             known = ", ".join(unquote(key.removeprefix("task-")) for key in self.heads) or "none"
             raise ArtifactError(f"the encoder has no head for task '{task}'; it has: {known}. Train it on the task.")
-        head: Any = self.heads[_key(task)]
-        names = head.config.id2label
-        return tuple(names[i] for i in range(len(names)))
+        return self.heads[_key(task)].config
+
+    def keep_cut(self, task: Task, cut: Cut) -> None:
+        """Remember with a head how its inputs were cut: who predicts cuts as training did."""
+        self.tokenizer.model_max_length = cut.max_length  # saved with it, for whoever is not us
+        self.head_config(task.name).trivium = {"kind": task.kind, **asdict(cut)}
+
+    def cut_of(self, task: str) -> Cut:
+        """How the inputs of a task's head were cut in training."""
+        return read_cut(self.head_config(task), self.tokenizer)[1]
 
     @property
     def parameter_count(self) -> int:
@@ -168,20 +205,31 @@ class Encoder(nn.Module):
         own = [layer.p for layer in layers]
         for layer in layers:
             layer.p = rate or 0.0
+        self._dropped = rate
         try:
             yield
         finally:
+            self._dropped = None
             for layer, p in zip(layers, own, strict=True):
                 layer.p = p
 
     def hidden(self, batch: Batch, ids: Tensor | None = None) -> Tensor:
         """Hidden states ``[rows, length, width]``, of ``ids`` in place of the batch's own where given."""
-        types = {} if batch.types is None else {"token_type_ids": batch.types}
-        output = self.backbone(
-            input_ids=batch.ids if ids is None else ids, attention_mask=batch.attention.long(), **types
-        )
-        states: Tensor = output.last_hidden_state
+        if self.device.type in PACKED_ON:
+            packed = self._packed(batch, batch.ids if ids is None else ids)
+            if packed is not None:
+                return packed
+        given = inputs_of(batch)
+        states: Tensor = self.backbone(**(given if ids is None else {**given, "input_ids": ids})).last_hidden_state
         return states
+
+    def _packed(self, batch: Batch, ids: Tensor) -> Tensor | None:
+        """Hidden states without the cost of padding; none where this backbone, as it is just now, cannot be packed."""
+        now = self.training, self._dropped
+        if now not in self._packings:
+            self._packings[now] = Packing.of(self.backbone)
+        packing = self._packings[now]
+        return None if packing is None else packing.hidden(batch, ids)
 
     def fill(self, hidden: Tensor, positions: Tensor) -> Tensor:
         """Vocabulary logits ``[positions, vocabulary]`` at some positions of ``hidden`` flattened to tokens."""
@@ -196,11 +244,9 @@ class Encoder(nn.Module):
         stand_in = getattr(model, self.prefix)
         stand_in.hidden = hidden
         try:
-            inputs = {} if batch is None else {"input_ids": batch.ids, "attention_mask": batch.attention}
-            logits: Tensor = model(**inputs).logits
+            return logits_of(model, {} if batch is None else inputs_of(batch))
         finally:
             stand_in.hidden = None
-        return logits
 
     def save(self, folder: Path) -> None:
         """Write plain transformers folders: ``mlm/``, and ``tasks/<name>/`` for every head, each with its tokenizer."""
@@ -225,7 +271,7 @@ class Encoder(nn.Module):
             with torch.no_grad():
                 ours = self._head(model, self.hidden(batch), batch)
                 with self._whole(model):
-                    theirs = model(input_ids=ids, attention_mask=batch.attention.long()).logits
+                    theirs = logits_of(model, inputs_of(batch))
             same = ours.shape == theirs.shape and torch.allclose(ours, theirs, atol=1e-4, rtol=1e-3)
         except (AttributeError, TypeError, ValueError, RuntimeError, IndexError):
             same = False
@@ -234,33 +280,35 @@ class Encoder(nn.Module):
             raise ConfigError(
                 f"encoder: heads of the architecture '{self.backbone.config.model_type}' need more of the backbone "
                 "than its last hidden states, so they cannot share one here. Those of BERT, RoBERTa, DeBERTa, ELECTRA, "
-                "DistilBERT, MPNet and ModernBERT can."
+                "DistilBERT, ALBERT, MPNet and ModernBERT can."
             )
 
     @contextmanager
     def _whole(self, model: Any) -> Iterator[None]:
         """Put the shared backbone, and the head's own pooler, where the stand-in is."""
         stand_in = getattr(model, self.prefix)
-        own = getattr(self.backbone, "pooler", None)
+        own = {name: getattr(self.backbone, name, None) for name in _POOLING}
         setattr(model, self.prefix, self.backbone)
         if stand_in.pooler is not None:
-            self.backbone.pooler = stand_in.pooler
+            self._set_pooling({name: getattr(stand_in, name) for name in _POOLING})
         try:
             yield
         finally:
             setattr(model, self.prefix, stand_in)
             if stand_in.pooler is not None:
-                self.backbone.pooler = own
+                self._set_pooling(own)
+
+    def _set_pooling(self, layers: dict[str, Any]) -> None:
+        for name, layer in layers.items():
+            if hasattr(self.backbone, name):
+                setattr(self.backbone, name, layer)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read what ``save`` wrote, heads and all."""
-        from transformers import AutoModelForSequenceClassification
-
-        encoder = cls(_load_mlm(str(folder / "mlm")), load_tokenizer(str(folder / "mlm")))
+        encoder = cls(_load_mlm(str(folder / "mlm"))[0], load_tokenizer(str(folder / "mlm")))
         for place in sorted((folder / "tasks").glob("*")):
-            with quietly():
-                head = AutoModelForSequenceClassification.from_pretrained(place, local_files_only=True)
+            head = load_head(place)
             setattr(head, encoder.prefix, HeadOnly(getattr(head, encoder.prefix)))
             encoder.heads[f"task-{place.name}"] = head
         return encoder
@@ -297,28 +345,92 @@ def from_scratch(spec: Scratch, tokenizer: Any, max_length: int) -> Encoder:
 
 
 def from_pretrained(spec: Pretrained) -> Encoder:
-    """An encoder and its tokenizer from a folder or the hub.
+    """An encoder and its tokenizer from a folder, the hub or a package.
 
     Raises:
-        ConfigError: it cannot be loaded, or it has no fast tokenizer with a mask token.
+        ConfigError: it cannot be loaded, lacks a part of its backbone, or has no fast tokenizer with a mask token.
     """
-    encoder = Encoder(_load_mlm(spec.pretrained, spec.revision), load_tokenizer(spec.pretrained, spec.revision))
+    mlm, missing = _load_mlm(spec.pretrained, spec.revision)
+    _demand_backbone(spec.pretrained, mlm, missing)
+    encoder = Encoder(mlm, load_tokenizer(spec.pretrained, spec.revision))
     encoder._demand_same(encoder.mlm)
+    encoder.unlearned = missing
     return encoder
 
 
 def origin(spec: Scratch | Pretrained) -> dict[str, Any]:
     """What the weights of a new encoder depend on beside the seed: its settings, and for a folder what is in it."""
     settings = asdict(spec)
-    if isinstance(spec, Pretrained) and Path(spec.pretrained).is_dir():
-        hasher = xxhash.xxh3_128()
-        for file in sorted(f for f in Path(spec.pretrained).iterdir() if f.is_file()):
-            hasher.update(file.name.encode())
-            with file.open("rb") as opened:
-                while block := opened.read(1 << 20):
-                    hasher.update(block)
-        settings["content"] = hasher.hexdigest()
+    if isinstance(spec, Pretrained) and (folder := Path(locate(spec.pretrained))).is_dir():
+        settings["content"] = content(folder)
     return settings
+
+
+def inputs_of(batch: Batch) -> dict[str, Tensor]:
+    """A batch in the words of transformers."""
+    types = {} if batch.types is None else {"token_type_ids": batch.types}
+    return {"input_ids": batch.ids, "attention_mask": batch.attention.long(), **types}
+
+
+def logits_of(model: Any, inputs: dict[str, Tensor]) -> Tensor:
+    """The logits of a transformers model, whatever its head.
+
+    A multiple choice is asked about one choice at a time, ``[texts, 1]``, since rows may differ in how many they have.
+    Where an answer begins and where it ends are the last dimension, ``[texts, length, 2]``.
+    """
+    if type(model).__name__.endswith("ForMultipleChoice"):
+        inputs = {name: value[:, None] for name, value in inputs.items()}
+    output = model(**inputs)
+    if hasattr(output, "start_logits"):
+        return torch.stack([output.start_logits, output.end_logits], -1)
+    logits: Tensor = output.logits
+    return logits
+
+
+def load_head(folder: Path | str) -> Any:
+    """A model with the head that its config names, from a folder.
+
+    Raises:
+        ArtifactError: there is none.
+    """
+    import transformers
+
+    try:
+        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+        name = (config.architectures or ["none"])[0]
+        model = getattr(transformers, name, None)
+        if not (isinstance(model, type) and issubclass(model, transformers.PreTrainedModel)):
+            raise ArtifactError(f"{folder}/config.json: expected a model class of transformers, found '{name}'.")
+        with quietly():
+            return model.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{folder}: expected a model with a head, found: {reason(error)}") from None
+
+
+def read_cut(config: Any, tokenizer: Any) -> tuple[str | None, Cut]:
+    """The kind of task that a model's head was trained for, and how its inputs were cut; as far as its config says."""
+    kept = dict(getattr(config, "trivium", None) or {})
+    kind = kept.pop("kind", None)
+    positions = getattr(config, "max_position_embeddings", None) or 512
+    return kind, Cut(**kept) if kept else Cut(min(tokenizer.model_max_length, positions))
+
+
+def _fresh_head(kind: Kind, config: Any) -> Any:
+    """A model of the first class that the architecture has among those that suit a kind.
+
+    Raises:
+        ConfigError: it has none of them.
+    """
+    import transformers
+
+    for name in kind.heads:
+        try:
+            return getattr(transformers, name).from_config(config)
+        except ValueError:  # there is no such class for this config
+            continue
+    raise ConfigError(
+        f"encoder: expected an architecture with {' or '.join(kind.heads)}, found '{config.model_type}' without."
+    )
 
 
 def head_folder(folder: Path, task: str) -> Path:
@@ -332,15 +444,16 @@ def _key(task: str) -> str:
 
 
 def load_tokenizer(name: str, revision: str | None = None) -> Any:
-    """A fast tokenizer from a folder or the hub.
+    """A fast tokenizer from a folder, the hub or a package.
 
     Raises:
         ConfigError: there is none, or it has no mask token.
     """
     from transformers import AutoTokenizer
 
+    place = locate(name)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, **_offline(name))
+        tokenizer = AutoTokenizer.from_pretrained(place, revision=revision, **offline(place))
     except (OSError, ValueError) as error:
         raise ConfigError(_cannot_load(name, "a tokenizer", error)) from error
     if not tokenizer.is_fast or tokenizer.mask_token_id is None:
@@ -348,39 +461,39 @@ def load_tokenizer(name: str, revision: str | None = None) -> Any:
     return tokenizer
 
 
-def _load_mlm(name: str, revision: str | None = None) -> Any:
+def _load_mlm(name: str, revision: str | None = None) -> tuple[Any, frozenset[str]]:
+    """A masked language model, and the names of its weights that were nowhere to be found; they are random."""
     from transformers import AutoModelForMaskedLM
 
+    place = locate(name)
+    folder = Path(place).is_dir()
     try:
-        with quietly() if Path(name).is_dir() else nullcontext():  # a download may take long: show its bar
-            return AutoModelForMaskedLM.from_pretrained(name, revision=revision, dtype=torch.float32, **_offline(name))
+        with quietly(warnings=False) if folder else nullcontext():  # a download may take long: show its bar
+            model, found = AutoModelForMaskedLM.from_pretrained(
+                place, revision=revision, dtype=torch.float32, output_loading_info=True, **offline(place)
+            )
     except (OSError, ValueError) as error:
         raise ConfigError(_cannot_load(name, "a masked language model", error)) from error
+    return model, frozenset(found["missing_keys"])
 
 
-@contextmanager
-def quietly() -> Iterator[None]:
-    """Keep transformers from drawing a bar for every file it reads or writes."""
-    from transformers.utils import logging
+def _demand_backbone(name: str, model: Any, missing: frozenset[str]) -> None:
+    """Refuse a checkpoint of something else, which transformers would load as a backbone that is partly random.
 
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
-
-
-def _offline(name: str) -> dict[str, bool]:
-    """A folder is never looked up on the network."""
-    return {"local_files_only": True} if Path(name).is_dir() else {}
+    Raises:
+        ConfigError: weights of the backbone are missing.
+    """
+    lost = sorted(key for key in missing if key.startswith(f"{model.base_model_prefix}.") and ".pooler." not in key)
+    if lost:
+        raise ConfigError(
+            f"encoder.pretrained: expected in '{name}' every weight of a {model.config.model_type} backbone, found "
+            f"{len(lost)} missing, such as {lost[0]}. Is config.json that of the weights beside it?"
+        )
 
 
 def _cannot_load(name: str, what: str, error: Exception) -> str:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return (
-        f"encoder.pretrained: expected {what} in the folder, or under the hub name, '{name}'; found: {reason} "
+        f"encoder.pretrained: expected {what} in the folder, or under the hub name, '{name}'; found: {reason(error)} "
         "Give a folder that holds config.json, model.safetensors and tokenizer.json, or train from scratch: "
         "encoder: {scratch: mini}."
     )

@@ -1,26 +1,37 @@
 """How well an encoder does on a split. No encoder meets the test split anywhere else."""
 
+import math
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
+from torch import Tensor
 
-from trivium.core import Floats, Score, Split, Task
+from trivium.core import Floats, Ints, Score, Split, Task
 from trivium.errors import ArtifactError
-from trivium.kinds import Encoded, kind_of
+from trivium.kinds import Batch, Encoded, Kind, kind_of
+from trivium.kinds.kind import Rows
 from trivium.training.encoder import Encoder, torch_device
-from trivium.training.streams import collate, padded
+from trivium.training.streams import collate, cut
 
 _TOKENS = 8192  # in a batch without gradients
 
 
-def answers(encoder: Encoder, task: Task, encoded: Encoded) -> tuple[Any, Any, Floats]:
-    """The encoder's answers to some rows, in their order.
+def answers(encoder: Encoder, task: Task, encoded: Encoded, rows: pa.Table) -> tuple[Rows, Rows, Floats]:
+    """The encoder's answers to some rows, in their order, batch by batch: no logits are held.
+
+    Args:
+        encoder: Has a head for the task.
+        task: The task.
+        encoded: The rows, tokenised.
+        rows: The rows.
 
     Returns:
-        Answers ``[rows]``, how sure of each label ``[rows, labels]``, and the loss of each row ``[rows]`` (nan where
-        rows have no label).
+        What it says of each row, how sure it is, and the loss of each row (nan where rows have no label); what they
+        look like is said by the task's kind.
     """
     kind = kind_of(task)
     order = np.argsort(encoded.lengths, kind="stable")
@@ -28,33 +39,42 @@ def answers(encoder: Encoder, task: Task, encoded: Encoded) -> tuple[Any, Any, F
     training = encoder.training
     encoder.eval()
     with torch.inference_mode():
-        for rows in _blocks(encoded, order):
-            batch = collate(encoded, rows, encoder.tokenizer.pad_token_id, types=encoder.wants_types).to(encoder.device)
+        for block in cut(order, encoded, None, _TOKENS):
+            batch = collate(encoded, block, encoder.tokenizer.pad_token_id, types=encoder.wants_types)
+            batch = batch.to(encoder.device)
             logits = encoder.answer(task.name, encoder.hidden(batch), batch)
-            predicted, probabilities = kind.decode(logits)
-            said.append(predicted.cpu().numpy())
-            sure.append(probabilities.cpu().numpy())
-            losses.append(np.full(len(rows), np.nan) if batch.labels is None else kind.loss(logits, batch.labels).cpu())
+            one, two = kind.decode(logits, batch)
+            said.append(one)
+            sure.append(two)
+            losses.append(_losses(kind, logits, batch))
     encoder.train(training)
     back = np.argsort(order, kind="stable")
-    return tuple(np.concatenate(parts)[back] for parts in (said, sure, losses))  # type: ignore[return-value]
+    read = kind.read(_in_order(said, back), rows, encoder.head_config(task.name))
+    return read, _in_order(sure, back), np.concatenate(losses)[back]
 
 
-def _blocks(encoded: Encoded, order: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
-    """Cut rows that are sorted by length into batches of bounded size."""
-    blocks, start = [], 0
-    for end in range(1, len(order) + 1):
-        if end == len(order) or (end + 1 - start) * padded(int(encoded.lengths[order[end]])) > _TOKENS:
-            blocks.append(order[start:end])
-            start = end
-    return blocks
+def _losses(kind: Kind, logits: Tensor, batch: Batch) -> Floats:
+    if batch.labels is None:
+        return np.full(batch.rows, np.nan)
+    each = kind.loss(logits, batch, None) / kind.weight(batch).clamp(min=1)
+    return each.double().cpu().numpy()
 
 
-def score(task: Task, split: Split, gold: Any, predicted: Any, probabilities: Any) -> Score:
+def _in_order(parts: Sequence[Rows], back: Ints) -> Rows:
+    """The values of all batches, in the order of the rows."""
+    if isinstance(parts[0], np.ndarray):
+        return np.concatenate(parts)[back]
+    flat = [value for part in parts for value in part]
+    return [flat[i] for i in back]
+
+
+def score(task: Task, split: Split, predicted: Rows, probabilities: Rows) -> Score:
     """Judge answers by every metric of the task's kind."""
     kind = kind_of(task)
-    total = kind.counts(gold, predicted, len(task.labels)).sum(0)
+    gold = kind.gold(task.rows(split), task.labels)
+    total = kind.counts(gold, predicted, task.labels).sum(0)
     values = {name: float(metric(total)) for name, metric in kind.metrics.items()}
+    values = {name: value for name, value in values.items() if not math.isnan(value)}  # nan: not defined for the task
     return Score(task.name, split, task.metric, values, gold, predicted, probabilities)
 
 
@@ -81,7 +101,9 @@ def evaluate(model: Encoder | Path | str, task: Task, *, split: Split = "test", 
             f"task '{task.name}': expected the labels that the model was trained with, in their order "
             f"({', '.join(known)}), found {', '.join(task.labels)}. Give load_task labels=[…] in the model's order."
         )
-    length = max_length or encoder.tokenizer.model_max_length
-    encoded = kind_of(task).encode(encoder.tokenizer, task.rows(split), length)
-    predicted, probabilities, _ = answers(encoder, task, encoded)
-    return score(task, split, encoded.labels, predicted, probabilities)
+    how = encoder.cut_of(task.name)
+    how = how if max_length is None else replace(how, max_length=max_length)
+    rows = task.rows(split)
+    encoded = kind_of(task).encode(encoder.tokenizer, rows, task.labels, how)
+    predicted, probabilities, _ = answers(encoder, task, encoded, rows)
+    return score(task, split, predicted, probabilities)

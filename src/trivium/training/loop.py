@@ -6,7 +6,7 @@ through the same states as one that was not. What is logged lies on the device u
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,15 +17,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from trivium import seeds
-from trivium.core import Stage, Stream, Task
+from trivium.core import Split, Stage, Task
 from trivium.errors import ConfigError, TrainingError
-from trivium.kinds import Encoded, Kind, kind_of
-from trivium.masking import Batch, Masker, corrupt
+from trivium.kinds import Batch, Cut, Encoded, Kind, kind_of
+from trivium.masking import Masker, corrupt
 from trivium.training import checkpoint
 from trivium.training.encoder import Encoder
 from trivium.training.evaluation import answers, score
 from trivium.training.optimizer import make_optimizer, rate_at
+from trivium.training.parallel import world
+from trivium.training.parts import Work, parts
 from trivium.training.streams import BatchStream, padded, padded_tokens
+from trivium.training.turns import DOCUMENTS, take_turns
 
 CHECKPOINT_SECONDS = 60.0
 Watch = Callable[[int, int], None]
@@ -54,6 +57,21 @@ class Trace:
     stale: int = 0
 
 
+@dataclass(frozen=True)
+class Learned:
+    """A task that a stage learns.
+
+    Attributes:
+        task: The task.
+        kind: Its kind.
+        weights: How much each label counts in the loss, ``[labels]``; none: all the same.
+    """
+
+    task: Task
+    kind: Kind
+    weights: Tensor | None
+
+
 class StageRun:
     """One stage on its way; ``run_stage`` drives it."""
 
@@ -65,45 +83,62 @@ class StageRun:
         documents: Encoded | None,
         masker: Masker,
         seed: int,
+        auxiliary: Sequence[Task] = (),
     ) -> None:
         self.encoder, self.stage, self.task, self.masker, self.seed = encoder, stage, task, masker, seed
-        most = getattr(encoder.backbone.config, "max_position_embeddings", None)
-        if most is not None and padded(stage.max_length) > most:
-            raise ConfigError(
-                f"stage '{stage.name}': expected max_length up to {most // 16 * 16}, the most this encoder can read, "
-                f"found {stage.max_length}."
-            )
-        self.kind: Kind = kind_of(task)
-        self.streams = _streams(encoder, stage, task, documents, seed)
-        self.cycle: list[Stream] = [s for s in self.streams for _ in range(stage.mix[s])]
-        tokens = 0 if documents is None else padded_tokens(documents)
-        self.updates = planned_updates(stage, len(task.rows("train")), tokens)
-        if stage.reset_head or not encoder.has_head(task.name):
-            with seeds.torch_scope(seed, "head", stage.name):
-                encoder.add_head(task.name, self.kind, task.labels)
-        if "task" in stage.mix:
-            encoder.tokenizer.model_max_length = stage.max_length  # saved with it: who predicts cuts as training did
-        self.dev = None
-        if "task" in stage.mix and "dev" in task.tables:
-            self.dev = self.kind.encode(encoder.tokenizer, task.rows("dev"), stage.max_length)
+        _demand_room(encoder, stage)
+        beside = _by_name(task, auxiliary) if "auxiliary" in stage.mix else {}
+        rows = {one.name: len(one.rows("train")) for one in (task, *beside.values())}
+        self.turns = take_turns(stage, rows, 0 if documents is None else padded_tokens(documents), seed)
+        self.updates = self.turns.updates(stage)
+        self.cut = Cut(stage.max_length, stage.long_text, stage.stride)
+        learned = [task, *beside.values()] if "task" in stage.mix else [*beside.values()]
+        self.learned = {one.name: _learned(one, stage) for one in learned}
+        self._add_heads(learned)
+        self.streams = {one.name: self._stream(one.name, self._rows(one, "train")) for one in learned}
+        if "documents" in stage.mix:
+            assert documents is not None, "the caller checks that an arm with a documents stream has documents"
+            self.streams[DOCUMENTS] = self._stream(DOCUMENTS, documents)
+        self.dev = self._rows(task, "dev") if "task" in stage.mix and "dev" in task.tables else None
         self.every = stage.evaluate_every or max(1, self.updates // 10)
         self.optimizer = make_optimizer(encoder, stage)
+        self.world = world()
+        self.micro_tokens = stage.micro_tokens
         self.trace = Trace()
         self.best: checkpoint.Weights | None = None
-        self.sums = {name: torch.zeros(2, device=encoder.device) for name in ("mlm", "task")}
+        self.sums = {name: torch.zeros((), device=encoder.device) for name in ("mlm", "task", *beside)}
+        self.batches = dict.fromkeys(self.sums, 0)
         self.log_every = max(1, self.updates // 50)
 
+    def _rows(self, task: Task, split: Split) -> Encoded:
+        return kind_of(task).encode(self.encoder.tokenizer, task.rows(split), task.labels, self.cut)
+
+    def _stream(self, name: str, encoded: Encoded) -> BatchStream:
+        stage, encoder = self.stage, self.encoder
+        limit: dict[str, int] = {"max_rows": stage.batch_rows}
+        if name == DOCUMENTS:
+            limit = {"max_tokens": stage.batch_tokens}
+        called = {DOCUMENTS: "documents", self.task.name: "task"}.get(name, f"auxiliary/{name}")
+        pad = encoder.tokenizer.pad_token_id
+        return BatchStream(encoded, f"{stage.name}/{called}", self.seed, pad, types=encoder.wants_types, **limit)
+
+    def _add_heads(self, learned: Sequence[Task]) -> None:
+        """A head for the task, even of a stage that does not learn it, and for every other that is learned."""
+        stage, encoder = self.stage, self.encoder
+        for one in {one.name: one for one in (self.task, *learned)}.values():
+            if stage.reset_head or not encoder.has_head(one.name):
+                names = () if one is self.task else (one.name,)
+                with seeds.torch_scope(self.seed, "head", stage.name, *names):
+                    encoder.add_head(one)
+        for one in reversed(learned):  # the stage's own task last: the tokenizer remembers its length
+            encoder.keep_cut(one, self.cut)
+
     def step(self, update: int) -> None:
-        """One update: a batch of the stream whose turn it is."""
-        whole, place = divmod(update, len(self.cycle))
-        stream = self.cycle[place]
-        turn = whole * self.cycle.count(stream) + self.cycle[:place].count(stream)
-        batch = self.streams[stream].batch(turn)
-        seeds.reseed_torch(self.seed, self.stage.name, "dropout", update)
-        rng = seeds.torch_rng(self.seed, self.stage.name, "mask", update)
-        with autocast(self.encoder.device):
-            loss = self._documents_loss(batch, rng) if stream == "documents" else self._task_loss(batch, rng)
-        loss.backward()  # type: ignore[no-untyped-call]
+        """One update: a batch of the stream whose turn it is, in as many parts as memory asks for."""
+        name, turn = self.turns.turn(update)
+        batch = self.streams[name].batch(turn)
+        work = self._work(name, batch, seeds.torch_rng(self.seed, self.stage.name, "mask", update))
+        self._add_gradients(work, update)
         torch.nn.utils.clip_grad_norm_(self.encoder.parameters(), self.stage.clip)
         share = rate_at(self.stage, update, self.updates)
         for group in self.optimizer.param_groups:
@@ -114,41 +149,88 @@ class StageRun:
         self.trace.padded += batch.ids.numel()
         self.trace.updates = update + 1
 
-    def _documents_loss(self, batch: Batch, rng: torch.Generator) -> Tensor:
-        hidden, gaps = self._masked(batch, rng)
-        return self._note("mlm", self._fill_loss(hidden, gaps))
+    def _work(self, name: str, batch: Batch, rng: torch.Generator) -> Work:
+        """A batch with its gaps, if it is to have any, and what its losses are to be divided by."""
+        gaps, fill, tokenizer = None, 0.0, self.encoder.tokenizer
+        if name == DOCUMENTS or self.stage.mlm_weight > 0:
+            chosen = self.masker.choose(batch, rng)
+            gaps = corrupt(batch.ids, chosen, tokenizer.mask_token_id, len(tokenizer), rng)
+            fill = 1 / max(1, len(gaps.targets))
+            self._count("mlm")
+        if name == DOCUMENTS:
+            return Work(batch, gaps, fill)
+        self._count(self._called(name))
+        learned = self.learned[name]
+        weight = float(learned.kind.weight(batch).sum())
+        return Work(batch, gaps, fill, name, 1 / weight if weight > 0 else 0.0)
 
-    def _task_loss(self, batch: Batch, rng: torch.Generator) -> Tensor:
-        """ρ2·mlm + task on the same masked input (TLM, section 3), or the task alone on the whole text."""
+    def _add_gradients(self, work: Work, update: int) -> None:
+        """Gradients of a batch, in parts that fit: where memory does not suffice, in smaller ones, from the start."""
+        own = () if self.world.rank == 0 else (self.world.rank,)
+        while True:
+            before = {name: value.clone() for name, value in self.sums.items()}
+            seeds.reseed_torch(self.seed, self.stage.name, "dropout", update, *own)
+            try:
+                for part in parts(work, self.micro_tokens, self.world.rank, self.world.size):
+                    with autocast(self.encoder.device):
+                        loss = self._loss(part.to(self.encoder.device))
+                    loss.backward()  # type: ignore[no-untyped-call]
+                break
+            except torch.OutOfMemoryError as error:
+                self._smaller(work, update, error)
+                self.optimizer.zero_grad(set_to_none=True)
+                self.sums = before
+        self.world.add_gradients(self.encoder.parameters())
+
+    def _smaller(self, work: Work, update: int, error: Exception) -> None:
+        """Compute in parts of half the size from now on.
+
+        Raises:
+            TrainingError: they are single texts already.
+        """
+        if self.micro_tokens <= work.batch.ids.shape[1]:
+            raise TrainingError(
+                f"stage '{self.stage.name}': the device ran out of memory over a single text of up to "
+                f"{work.batch.ids.shape[1]} tokens. Lower max_length ({self.stage.max_length}), or take a smaller "
+                "encoder."
+            ) from error
+        self.micro_tokens = min(self.micro_tokens, work.tokens) // 2
+        self.trace.events.append({"event": "memory", "update": update, "micro_tokens": self.micro_tokens})
+
+    def _loss(self, work: Work) -> Tensor:
+        """What a part adds to the batch's loss: ρ2·mlm + task on the same input (TLM, section 3), or one alone."""
+        hidden = self.encoder.hidden(work.batch, None if work.gaps is None else work.gaps.ids)
+        if work.task is None:
+            return self._fill_loss(hidden, work)
+        task = self._answer_loss(hidden, work, work.task)
+        if work.gaps is None:
+            return task
         weight = self.stage.mlm_weight
-        if weight == 0:
-            batch = batch.to(self.encoder.device)
-            return self._note("task", self._answer_loss(self.encoder.hidden(batch), batch))
-        hidden, gaps = self._masked(batch, rng)
-        mlm = self._note("mlm", self._fill_loss(hidden, gaps))
-        task = self._note("task", self._answer_loss(hidden, batch.to(self.encoder.device)))
-        return (weight * mlm + task) / (1 + weight if self.stage.loss_norm == "code" else 1)
+        loss = weight * self._fill_loss(hidden, work) + task
+        return loss / (1 + weight) if self.stage.loss_norm == "code" else loss
 
-    def _masked(self, batch: Batch, rng: torch.Generator) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Hide, run the backbone, and say where the gaps are and what was there."""
-        tokenizer, device = self.encoder.tokenizer, self.encoder.device
-        chosen = self.masker.choose(batch, rng)
-        gaps = corrupt(batch.ids, chosen, tokenizer.mask_token_id, len(tokenizer), rng)
-        hidden = self.encoder.hidden(batch.to(device), gaps.ids.to(device))
-        return hidden, (gaps.positions.to(device), gaps.targets.to(device))
+    def _fill_loss(self, hidden: Tensor, work: Work) -> Tensor:
+        assert work.gaps is not None
+        positions, targets, fill = work.gaps.positions, work.gaps.targets, work.fill
+        if len(positions) == 0:  # too short to hide anything in: no gradient but 0, and no nan
+            positions, targets, fill = work.batch.ids.new_zeros(1), work.batch.ids[:1, 0], 0.0
+        losses = F.cross_entropy(self.encoder.fill(hidden, positions).float(), targets, reduction="sum")
+        return self._note("mlm", losses * fill)
 
-    def _fill_loss(self, hidden: Tensor, gaps: tuple[Tensor, Tensor]) -> Tensor:
-        positions, targets = gaps
-        if len(positions) == 0:  # texts too short to hide anything in: no gradient, and no nan
-            return hidden.sum() * 0.0
-        return F.cross_entropy(self.encoder.fill(hidden, positions).float(), targets)
+    def _answer_loss(self, hidden: Tensor, work: Work, name: str) -> Tensor:
+        learned = self.learned[name]
+        weights = None if learned.weights is None else learned.weights.to(hidden.device)
+        each = learned.kind.loss(self.encoder.answer(name, hidden, work.batch), work.batch, weights)
+        return self._note(self._called(name), each.sum() * work.answer)
 
-    def _answer_loss(self, hidden: Tensor, batch: Batch) -> Tensor:
-        assert batch.labels is not None
-        return self.kind.loss(self.encoder.answer(self.task.name, hidden, batch), batch.labels).mean()
+    def _called(self, name: str) -> str:
+        return "task" if name == self.task.name else name
+
+    def _count(self, name: str) -> None:
+        self.batches[name] += 1
 
     def _note(self, name: str, loss: Tensor) -> Tensor:
-        self.sums[name] += torch.stack([loss.detach().float(), loss.new_ones((), dtype=torch.float32)])
+        self.sums[name] += loss.detach().float()
         return loss
 
     def log_losses(self) -> None:
@@ -157,11 +239,12 @@ class StageRun:
         Raises:
             TrainingError: one of them is no number.
         """
-        means = {}
-        for name, sums in self.sums.items():
-            total, count = sums.tolist()
-            means[name] = total / count if count else None
-            sums.zero_()
+        means: dict[str, float | None] = {}
+        for name, total in self.sums.items():
+            count = self.batches[name]
+            means[name] = float(self.world.add(total)) / count if count else None
+            total.zero_()
+            self.batches[name] = 0
         if any(mean is not None and not math.isfinite(mean) for mean in means.values()):
             raise _diverged(self)
         self.trace.events.append({"event": "loss", "update": self.trace.updates, **means})
@@ -169,15 +252,16 @@ class StageRun:
     def look(self) -> bool:
         """Judge on dev; true where the stage's patience is at its end."""
         assert self.dev is not None
-        predicted, probabilities, losses = answers(self.encoder, self.task, self.dev)
-        judged = score(self.task, "dev", self.dev.labels, predicted, probabilities)
-        found = (judged.value, -float(losses.mean()))
+        predicted, sure, losses = answers(self.encoder, self.task, self.dev, self.task.rows("dev"))
+        judged = score(self.task, "dev", predicted, sure)
+        both = torch.tensor([judged.value, -float(losses.mean())], dtype=torch.float64, device=self.encoder.device)
+        found = tuple(self.world.told(both).tolist())
         self.trace.events.append(
             {
                 "event": "look",
                 "update": self.trace.updates,
                 "tokens": self.trace.tokens,
-                "value": judged.value,
+                "value": found[0],
                 "loss": -found[1],
             }
         )
@@ -197,8 +281,11 @@ class StageRun:
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint."""
-        sums = {name: value.tolist() for name, value in self.sums.items()}
-        checkpoint.save(folder, self.encoder, self.optimizer, self.best, {"trace": asdict(self.trace), "sums": sums})
+        if self.world.rank == 0:
+            sums = {name: value.item() for name, value in self.sums.items()}
+            state = {"sums": sums, "batches": self.batches, "micro_tokens": self.micro_tokens}
+            checkpoint.save(folder, self.encoder, self.optimizer, self.best, {"trace": asdict(self.trace), **state})
+        self.world.wait()
 
     def restore(self, folder: Path) -> None:
         """Go to where a checkpoint was written, if there is one."""
@@ -207,8 +294,9 @@ class StageRun:
             self.best, state = found
             self.trace = Trace(**state["trace"])
             self.trace.best = tuple(self.trace.best) if self.trace.best else None  # type: ignore[assignment]
+            self.batches, self.micro_tokens = state["batches"], state["micro_tokens"]
             for name, value in state["sums"].items():
-                self.sums[name].copy_(torch.tensor(value))
+                self.sums[name].fill_(value)
 
 
 def run_stage(
@@ -217,6 +305,7 @@ def run_stage(
     task: Task,
     *,
     documents: Encoded | None = None,
+    auxiliary: Sequence[Task] = (),
     masker: Masker,
     seed: int,
     resume: Path | None = None,
@@ -229,6 +318,7 @@ def run_stage(
         stage: What to do.
         task: The task; only its train and dev splits are looked at, dev to steer early stopping.
         documents: Tokenised documents, for stages that read them.
+        auxiliary: Tasks to learn beside it, for stages that do; only their training rows are looked at.
         masker: Where to hide tokens.
         seed: Of order, masks, dropout and fresh heads.
         resume: Folder of the checkpoint to write now and then, and to go on from if it is there.
@@ -242,7 +332,8 @@ def run_stage(
         ConfigError: the stage's inputs are longer than the encoder can read.
     """
     with seeds.torch_scope(seed, stage.name):
-        run = StageRun(encoder, stage, task.sealed(), documents, masker, seed)
+        beside = [other.sealed() for other in auxiliary]
+        run = StageRun(encoder, stage, task.sealed(), documents, masker, seed, beside)
         with encoder.dropping(stage.dropout):
             _drive(run, resume, watch or (lambda done, total: None))
         if not all(bool(weights.isfinite().all()) for weights in encoder.parameters()):
@@ -262,13 +353,7 @@ def _drive(run: StageRun, resume: Path | None, watch: Watch) -> None:
     run.encoder.train()
     done = run.stalled
     while run.trace.updates < run.updates and not done:
-        try:
-            run.step(run.trace.updates)
-        except torch.OutOfMemoryError as error:
-            raise TrainingError(
-                f"stage '{run.stage.name}': the device ran out of memory. Lower batch_tokens "
-                f"({run.stage.batch_tokens}) or batch_rows ({run.stage.batch_rows})."
-            ) from error
+        run.step(run.trace.updates)
         last = run.trace.updates == run.updates
         if last or run.trace.updates % run.log_every == 0:
             run.log_losses()
@@ -291,22 +376,39 @@ def _diverged(run: StageRun) -> TrainingError:
     )
 
 
-def planned_updates(stage: Stage, rows: int, tokens: int) -> int:
-    """Updates of a stage, whichever way its length is given.
+def _learned(task: Task, stage: Stage) -> Learned:
+    kind = kind_of(task)
+    return Learned(task, kind, kind.weights(task.rows("train"), task.labels, stage.class_weight))
 
-    Args:
-        stage: The stage.
-        rows: Training rows of the task.
-        tokens: Tokens of the documents, padding included.
+
+def _by_name(task: Task, auxiliary: Sequence[Task]) -> dict[str, Task]:
+    """Auxiliary tasks by name.
+
+    Raises:
+        ConfigError: two have the same, or it is that of the task: each has a head by its name.
     """
-    if stage.updates is not None:
-        return stage.updates
-    assert stage.epochs is not None
-    if "task" in stage.mix:
-        cycles = stage.epochs * math.ceil(rows / stage.batch_rows) / stage.mix["task"]
-    else:
-        cycles = stage.epochs * math.ceil(tokens / stage.batch_tokens) / stage.mix["documents"]
-    return max(1, math.ceil(cycles * sum(stage.mix.values())))
+    names = [task.name, *(other.name for other in auxiliary)]
+    twice = next((name for name in names if names.count(name) > 1 or name == DOCUMENTS), None)
+    if twice is not None:
+        raise ConfigError(
+            f"auxiliary tasks: expected different names, none of them '{DOCUMENTS}'; found '{twice}' among "
+            f"{', '.join(names)}. Give load_task(…, name=…)."
+        )
+    return {other.name: other for other in auxiliary}
+
+
+def _demand_room(encoder: Encoder, stage: Stage) -> None:
+    """Refuse inputs that are longer than the encoder can read.
+
+    Raises:
+        ConfigError: they are.
+    """
+    most = getattr(encoder.backbone.config, "max_position_embeddings", None)
+    if most is not None and padded(stage.max_length) > most:
+        raise ConfigError(
+            f"stage '{stage.name}': expected max_length up to {most // 16 * 16}, the most this encoder can read, "
+            f"found {stage.max_length}."
+        )
 
 
 def autocast(device: torch.device) -> AbstractContextManager[Any]:
@@ -316,20 +418,3 @@ def autocast(device: torch.device) -> AbstractContextManager[Any]:
     else:
         native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
     return torch.autocast(device.type, torch.bfloat16) if native else nullcontext()
-
-
-def _streams(
-    encoder: Encoder, stage: Stage, task: Task, documents: Encoded | None, seed: int
-) -> dict[Stream, BatchStream]:
-    """The stage's streams, documents first: the last batch of a cycle is the task's (TLM's code, section 2.2)."""
-    pad, types = encoder.tokenizer.pad_token_id, encoder.wants_types
-    streams: dict[Stream, BatchStream] = {}
-    if "documents" in stage.mix:
-        assert documents is not None, "the caller checks that an arm with a documents stream has documents"
-        name = f"{stage.name}/documents"
-        streams["documents"] = BatchStream(documents, name, seed, pad, max_tokens=stage.batch_tokens, types=types)
-    if "task" in stage.mix:
-        rows = kind_of(task).encode(encoder.tokenizer, task.rows("train"), stage.max_length)
-        name = f"{stage.name}/task"
-        streams["task"] = BatchStream(rows, name, seed, pad, max_rows=stage.batch_rows, types=types)
-    return streams

@@ -1,86 +1,134 @@
-"""Labels for new rows, from any transformers classification model: ours or not."""
+"""Answers for new rows, from any transformers model with a head of one of our kinds: ours or not."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 
 from trivium.errors import ArtifactError
-from trivium.kinds.text import tokenize
-from trivium.training.encoder import load_tokenizer, quietly, torch_device
-from trivium.training.streams import collate
+from trivium.kinds import KINDS
+from trivium.kinds.kind import Rows
+from trivium.training.encoder import inputs_of, load_head, load_tokenizer, logits_of, read_cut, torch_device
+from trivium.training.streams import collate, cut
 
-_BLOCK, _ROWS = 2048, 32
+_BLOCK, _TOKENS = 2048, 8192
+_OF_HEAD = {"ForMultipleChoice": "rank", "ForTokenClassification": "tag", "ForQuestionAnswering": "span"}
+_OF_PROBLEM = {"regression": "regress", "multi_label_classification": "multilabel"}
 
 
 class Predictor:
-    """A model folder, ready to label texts.
+    """A model folder, ready to answer.
 
     Attributes:
-        labels: The label names, in the order of the probabilities.
+        kind: What kind of task it was trained for: as its config says, or by its class if somebody else trained it.
+        labels: The label names, in the order of its logits.
     """
 
     def __init__(self, folder: Path | str) -> None:
-        from transformers import AutoModelForSequenceClassification
-
         if not (Path(folder) / "config.json").exists():
             raise ArtifactError(
                 f"{folder}: expected a model folder with config.json and model.safetensors. A study keeps its models "
                 "under runs/<study>/models/<arm>/seed-<n>."
             )
         self.tokenizer = load_tokenizer(str(folder))
-        try:
-            with quietly():
-                self.model: Any = AutoModelForSequenceClassification.from_pretrained(folder, local_files_only=True)
-        except (OSError, ValueError) as error:
-            raise ArtifactError(f"{folder}: expected a classification model, found: {error}") from None
+        self.model = load_head(folder)
         self.device = torch.device(torch_device())
         self.model.eval().to(self.device)
-        config = self.model.config
-        self.labels = [config.id2label[i] for i in range(config.num_labels)]
-        self.types = getattr(config, "type_vocab_size", 0) > 1
-        positions = getattr(config, "max_position_embeddings", 512)
-        self.max_length = min(self.tokenizer.model_max_length, positions)
+        self.config = self.model.config
+        self.labels = [self.config.id2label[i] for i in range(self.config.num_labels)]
+        kept, self.cut = read_cut(self.config, self.tokenizer)
+        self.kind = kept or _kind_of_model(self.model)
+        self.types = getattr(self.config, "type_vocab_size", 0) > 1
 
-    def probabilities(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Any:
-        """The probability of every label, float32 ``[texts, labels]``, in the order of the texts."""
-        encoded = tokenize(self.tokenizer, texts, self.max_length, pairs=pairs)
+    def answers(self, rows: Sequence[Mapping[str, Any]]) -> tuple[Rows, Rows]:
+        """What the model says of each row, and how sure it is, in the order of the rows; see the kinds.
+
+        Args:
+            rows: Each with ``text``, and ``text_pair``, ``choices`` or ``tokens`` where the kind asks for them.
+        """
+        kind, table = KINDS[self.kind], _table(self.kind, rows)
+        encoded = kind.encode(self.tokenizer, table, self.labels, self.cut)
         order = np.argsort(encoded.lengths, kind="stable")
-        found = np.zeros((len(texts), len(self.labels)), np.float32)
+        said: list[Any] = [None] * len(rows)
+        sure: list[Any] = [None] * len(rows)
         with torch.inference_mode():
-            for start in range(0, len(order), _ROWS):
-                rows = order[start : start + _ROWS]
-                batch = collate(encoded, rows, self.tokenizer.pad_token_id, types=self.types).to(self.device)
-                types = {} if batch.types is None else {"token_type_ids": batch.types}
-                logits = self.model(input_ids=batch.ids, attention_mask=batch.attention.long(), **types).logits
-                found[rows] = logits.float().softmax(-1).cpu().numpy()
-        return found
+            for block in cut(order, encoded, None, _TOKENS):
+                batch = collate(encoded, block, self.tokenizer.pad_token_id, types=self.types).to(self.device)
+                one, two = kind.decode(logits_of(self.model, inputs_of(batch)), batch)
+                for row, each, chance in zip(block, one, two, strict=True):
+                    said[row], sure[row] = each, chance
+        return kind.read(said, table, self.config), sure
 
 
-def predict(model: Path | str, rows: Iterator[dict[str, str]]) -> Iterator[dict[str, Any]]:
-    """Label rows one after the other, in bounded memory.
+def predict(model: Path | str, rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Answer rows one after the other, in bounded memory.
 
     Args:
         model: A model folder.
-        rows: Each with ``text`` and perhaps ``text_pair``.
+        rows: Each with ``text`` and perhaps ``text_pair``; with ``choices`` for a multiple choice, with ``tokens`` for
+            tags; for answers in a context, ``text`` is the question and ``text_pair`` the context.
 
     Yields:
-        ``{"label": name, "probability": p, "probabilities": {name: p}}`` for every row, in order.
+        For every row, in order: ``{"label": name, "probability": p, "probabilities": {name: p}}`` of a classification;
+        ``{"labels": [name, …], "probabilities": …}`` of any number of labels; ``{"score": x}`` of a regression;
+        ``{"choice": i, "probabilities": [p, …]}``; ``{"tags": [name, …], "probabilities": [p, …]}``;
+        ``{"answer": text, "probability": p}``.
 
     Raises:
-        ArtifactError: the folder holds no classification model.
+        ArtifactError: the folder holds no model with such a head.
     """
     predictor = Predictor(model)
     while block := list(islice(rows, _BLOCK)):
-        pairs = [row["text_pair"] for row in block] if "text_pair" in block[0] else None
-        for chances in predictor.probabilities([row["text"] for row in block], pairs):
-            best = int(chances.argmax())
-            named = {label: round(float(p), 6) for label, p in zip(predictor.labels, chances, strict=True)}
-            yield {
-                "label": predictor.labels[best],
-                "probability": named[predictor.labels[best]],
-                "probabilities": named,
-            }
+        for said, sure in zip(*predictor.answers(block), strict=True):
+            yield _answer(predictor.kind, predictor.labels, said, sure)
+
+
+def _answer(kind: str, labels: Sequence[str], said: Any, sure: Any) -> dict[str, Any]:
+    chances = [round(float(p), 6) for p in sure]
+    if kind == "classify":
+        named = dict(zip(labels, chances, strict=True))
+        label = labels[int(said)]
+        return {"label": label, "probability": named[label], "probabilities": named}
+    if kind == "multilabel":
+        chosen = [label for label, yes in zip(labels, said, strict=True) if yes]
+        return {"labels": chosen, "probabilities": dict(zip(labels, chances, strict=True))}
+    if kind == "regress":
+        return {"score": float(said)}
+    if kind == "rank":
+        return {"choice": int(said[0]), "probabilities": chances}
+    if kind == "tag":
+        return {"tags": [labels[i] if i >= 0 else None for i in said], "probabilities": chances}
+    return {"answer": said, "probability": chances[0]}
+
+
+def _table(kind: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Rows as a kind wants them."""
+    needed = {"rank": ["text", "choices"], "tag": ["tokens"], "span": ["text", "text_pair"]}.get(kind, ["text"])
+    names = [*needed, *(["text_pair"] if "text_pair" in rows[0] and "text_pair" not in needed else [])]
+    missing = [name for name in needed if name not in rows[0]]
+    if missing:
+        raise ArtifactError(
+            f"the model answers rows of kind '{kind}', with {' and '.join(needed)}; found rows with "
+            f"{', '.join(rows[0])}. Name the columns so."
+        )
+    return pa.table({name: [row[name] for row in rows] for name in names})
+
+
+def _kind_of_model(model: Any) -> str:
+    """The kind of task that a model answers, by its class and its problem.
+
+    Raises:
+        ArtifactError: none of ours.
+    """
+    name = type(model).__name__
+    for ending, kind in _OF_HEAD.items():
+        if name.endswith(ending):
+            return kind
+    if name.endswith("ForSequenceClassification"):
+        config = model.config
+        return _OF_PROBLEM.get(config.problem_type or "", "regress" if config.num_labels == 1 else "classify")
+    raise ArtifactError(f"expected a model that classifies, tags, ranks or answers; found a {name}.")

@@ -55,6 +55,12 @@ def _adapt(spec: Spec) -> dict[str, Any]:
     return {"mix": {"documents": 1}, "updates": 2000, "batch_rows": 16, "keep_best": False, **own}
 
 
+def _multitask(spec: Spec) -> dict[str, Any]:
+    """MT-DNN's mixing: a pass over every task in an epoch, each batch of one task."""
+    own = _finetune(spec)
+    return {**own, "mix": {"task": 1, "auxiliary": 1}, "sampling": "proportional", "epochs": 7, "reset_head": False}
+
+
 def _tlm_joint(spec: Spec) -> dict[str, Any]:
     return {**_adapt(spec), "mix": {"documents": 4, "task": 1}, "mlm_weight": 1.0}
 
@@ -77,6 +83,7 @@ PRESETS: Mapping[str, Callable[[Spec], dict[str, Any]]] = {
     "finetune": _finetune,
     "adapt": _adapt,
     "tlm-joint": _tlm_joint,
+    "multitask": _multitask,
 }
 
 
@@ -120,6 +127,17 @@ def adapt(encoder: Spec | str | None = None, **changes: Any) -> Recipe:
     """Masked language modelling on documents, then fine-tuning (DAPT and TAPT, Gururangan et al. 2020)."""
     spec = spec_of(encoder)
     return Recipe((make_stage({"preset": "adapt", **changes}, spec, "adapt"), *finetune(spec).stages), encoder=spec)
+
+
+def multitask(encoder: Spec | str | None = None, **changes: Any) -> Recipe:
+    """The task and others beside it through one encoder, a head each (MT-DNN, Liu et al. 2019), then fine-tuning.
+
+    >>> multitask("small", sampling="temperature").stages[0].temperature
+    2.0
+    """
+    spec = spec_of(encoder)
+    joint = make_stage({"preset": "multitask", **changes}, spec, "multitask")
+    return Recipe((joint, *finetune(spec).stages), encoder=spec)
 
 
 def tlm(encoder: Spec | str | None = None, **changes: Any) -> Recipe:

@@ -5,14 +5,14 @@ CPU, attention over arbitrary lengths is many times slower, and fewer shapes sui
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from trivium.core import Ints
-from trivium.kinds import Encoded
-from trivium.masking import Batch
+from trivium.kinds import Batch, Encoded
 from trivium.seeds import numpy_rng
 
 MULTIPLE = 16
@@ -29,77 +29,86 @@ def padded(length: int) -> int:
 
 
 def padded_tokens(encoded: Encoded) -> int:
-    """Tokens of some texts when each is padded on its own: what one pass over them computes, nearly."""
-    return int((-(-encoded.lengths // MULTIPLE) * MULTIPLE).sum())
+    """Tokens of some rows when each is padded on its own: what one pass over them computes, nearly."""
+    return int((-(-encoded.lengths // MULTIPLE) * MULTIPLE * encoded.widths).sum())
 
 
-def plan(lengths: Ints, rng: np.random.Generator, max_rows: int | None, max_tokens: int | None) -> list[Ints]:
-    """Cut one pass over some texts into batches.
+def plan(encoded: Encoded, rng: np.random.Generator, max_rows: int | None, max_tokens: int | None) -> list[Ints]:
+    """Cut one pass over some rows into batches.
 
     Args:
-        lengths: Tokens of each text, ``[texts]``.
+        encoded: The rows.
         rng: Source of the order.
-        max_rows: Most texts in a batch.
-        max_tokens: Most tokens in a batch, padding included; a text longer than that makes a batch of its own.
+        max_rows: Most rows in a batch.
+        max_tokens: Most tokens in a batch, padding included; a row longer than that makes a batch of its own.
 
     Returns:
-        Indices of the texts of each batch; every text is in exactly one.
+        Indices of the rows of each batch; every row is in exactly one.
     """
-    order = rng.permutation(len(lengths))
-    typical = max_rows or max(1, (max_tokens or 0) // padded(int(np.median(lengths))))
+    order = rng.permutation(len(encoded))
+    typical = max_rows or max(1, (max_tokens or 0) // padded(int(np.median(encoded.lengths))))
     batches: list[Ints] = []
     for start in range(0, len(order), typical * _POOL):
         pool = order[start : start + typical * _POOL]
-        by_length = pool[np.argsort(lengths[pool], kind="stable")]
-        batches.extend(_cut(by_length, lengths, max_rows, max_tokens))
+        by_length = pool[np.argsort(encoded.lengths[pool], kind="stable")]
+        batches.extend(cut(by_length, encoded, max_rows, max_tokens))
     return [batches[i] for i in rng.permutation(len(batches))]
 
 
-def _cut(by_length: Ints, lengths: Ints, max_rows: int | None, max_tokens: int | None) -> list[Ints]:
-    batches, start = [], 0
-    for end in range(1, len(by_length) + 1):
-        if end < len(by_length):
-            rows = end + 1 - start
-            fits_rows = max_rows is None or rows <= max_rows
-            fits_tokens = max_tokens is None or rows * padded(int(lengths[by_length[end]])) <= max_tokens
-            if fits_rows and fits_tokens:
-                continue
-        batches.append(by_length[start:end])
-        start = end
-    return batches
+def cut(by_length: Ints, encoded: Encoded, max_rows: int | None, max_tokens: int | None) -> list[Ints]:
+    """Cut rows that are sorted by length into batches that keep to both limits, or are a single row."""
+    batches, start, texts = [], 0, 0
+    shapes = zip(encoded.lengths[by_length].tolist(), encoded.widths[by_length].tolist(), strict=True)
+    for end, (length, width) in enumerate(shapes):
+        texts += width
+        too_many = max_rows is not None and end + 1 - start > max_rows
+        too_long = max_tokens is not None and texts * padded(length) > max_tokens
+        if end > start and (too_many or too_long):
+            batches.append(by_length[start:end])
+            start, texts = end, width
+    return [*batches, by_length[start:]] if start < len(by_length) else batches
 
 
 def collate(encoded: Encoded, rows: Ints, pad_id: int, *, types: bool) -> Batch:
-    """Lay some texts out as a padded rectangle."""
-    lengths = encoded.lengths[rows]
-    shape = (len(rows), padded(int(lengths.max())))
-    place = np.arange(shape[1])[None] < lengths[:, None]
-    source = np.concatenate([np.arange(encoded.offsets[r], encoded.offsets[r + 1]) for r in rows])
+    """Lay some rows out as a padded rectangle."""
+    owners, texts = None, rows
+    if encoded.firsts is not None:
+        owners = np.repeat(np.arange(len(rows)), encoded.widths[rows])
+        texts = np.concatenate([np.arange(encoded.firsts[row], encoded.firsts[row + 1]) for row in rows])
+    begins = encoded.offsets[texts]
+    lengths = encoded.offsets[texts + 1] - begins
+    place = np.arange(padded(int(lengths.max())))[None] < lengths[:, None]
+    source = np.repeat(begins - np.cumsum(lengths) + lengths, lengths) + np.arange(lengths.sum())
 
-    def lay(values: npt.NDArray[np.integer], padding: int) -> torch.Tensor:
-        laid = np.full(shape, padding, np.int64)
+    def lay(values: npt.NDArray[Any], padding: int) -> torch.Tensor:
+        laid = np.full((*place.shape, *values.shape[1:]), padding, np.int64)
         laid[place] = values[source]
         return torch.from_numpy(laid)
 
+    labels = None
+    if encoded.labels is not None:
+        labels = lay(encoded.labels, -100) if encoded.per_token else torch.from_numpy(encoded.labels[texts])
     return Batch(
         lay(encoded.ids, pad_id),
         torch.from_numpy(place),
         lay(encoded.words, -1),
         lay(encoded.types, 0) if types else None,
-        None if encoded.labels is None else torch.from_numpy(encoded.labels[rows]),
+        labels,
+        None if owners is None else torch.from_numpy(owners),
+        None if encoded.chars is None else lay(encoded.chars, -1),
     )
 
 
 @dataclass
 class BatchStream:
-    """An endless stream of batches over some texts, in a fresh order every pass.
+    """An endless stream of batches over some rows, in a fresh order every pass.
 
     Attributes:
-        encoded: The texts.
+        encoded: The rows.
         name: What the stream is called: part of its randomness.
         seed: The rest of its randomness.
         pad_id: The tokenizer's padding.
-        max_rows: Most texts in a batch.
+        max_rows: Most rows in a batch.
         max_tokens: Most tokens in a batch, padding included.
         types: Whether the encoder asks which of two texts a token belongs to.
     """
@@ -127,4 +136,4 @@ class BatchStream:
 
     def _epoch_plan(self, epoch: int) -> list[Ints]:
         rng = numpy_rng(self.seed, "order", self.name, epoch)
-        return plan(self.encoded.lengths, rng, self.max_rows, self.max_tokens)
+        return plan(self.encoded, rng, self.max_rows, self.max_tokens)

@@ -186,6 +186,18 @@ def test_a_text_with_nothing_to_hide_gives_no_nan(fresh: Fresh, task: Task, toke
     assert all(math.isfinite(e["mlm"]) for e in trace.events if e["event"] == "loss")
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # torch's own, of torch
+def test_a_compiled_backbone_learns_the_same(fresh: Fresh, task: Task, documents: Encoded) -> None:
+    plain, compiled = fresh(Scratch("tiny", vocabulary=512)), fresh(Scratch("tiny", vocabulary=512))
+    stage = replace(JOINT, dropout=0.0)
+    run(plain, stage, task, documents)
+    run(compiled, replace(stage, compile=True), task, documents)
+    assert compiled.backbone._compiled_call_impl is None  # only for the stage that asked for it
+    for name, value in weights_of(plain).items():
+        assert_close(value, weights_of(compiled)[name], atol=2e-4, rtol=1e-3, msg=name)
+
+
 def test_divergence_is_an_error_with_a_way_out(fresh: Fresh, task: Task, documents: Encoded) -> None:
     with pytest.raises(TrainingError, match="Lower the rate"):
         run(fresh(Scratch("tiny", vocabulary=512)), replace(TUNE, lr=1e30, updates=60), task, documents)

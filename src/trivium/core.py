@@ -258,6 +258,7 @@ class Stage:
         auxiliary_cap: Rows of an auxiliary task that count as its size (Raffel et al. 2020, section 3.5.2).
         micro_tokens: Tokens, padding included, that are computed at once; a larger batch is computed in parts whose
             gradients add up. Halved by itself where memory does not suffice.
+        compile: Compile the backbone (``torch.compile``): minutes before the first update, for long stages on a GPU.
         weight_decay: AdamW's, on matrices only.
         clip: Largest norm of the gradient.
         dropout: In place of the encoder's own rate, in every dropout layer it has; none keeps its own.
@@ -288,6 +289,7 @@ class Stage:
     temperature: float = 2.0
     auxiliary_cap: int | None = None
     micro_tokens: int = 32768
+    compile: bool = False
     weight_decay: float = 0.01
     clip: float = 1.0
     dropout: float | None = None

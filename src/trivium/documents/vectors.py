@@ -16,7 +16,7 @@ from filelock import FileLock
 from trivium import seeds
 from trivium.core import Corpus, digest
 from trivium.errors import ConfigError
-from trivium.pretrained import content, offline, quietly, reason
+from trivium.pretrained import content, locate, offline, quietly, reason
 from trivium.store import cache_folder
 
 if TYPE_CHECKING:
@@ -61,13 +61,14 @@ class Embedder:
         from safetensors import SafetensorError
         from transformers import AutoModel, AutoTokenizer
 
+        place = locate(name)
         try:
             with (
                 quietly(warnings=False),
                 seeds.torch_scope(0, "embedder"),
             ):  # a head that is not used may be drawn at random
-                tokenizer = AutoTokenizer.from_pretrained(name, **offline(name))
-                model = AutoModel.from_pretrained(name, dtype=torch.float32, **offline(name))
+                tokenizer = AutoTokenizer.from_pretrained(place, **offline(place))
+                model = AutoModel.from_pretrained(place, dtype=torch.float32, **offline(place))
         except (OSError, ValueError, SafetensorError) as error:
             raise ConfigError(
                 "documents.encoder: expected a model and its tokenizer in the folder, or under the hub name, "
@@ -82,7 +83,7 @@ class Embedder:
         model = model.encoder if hasattr(model, "encoder") and hasattr(model, "decoder") else model
         model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
         version = getattr(model.config, "_commit_hash", None)
-        kept = content(Path(name)) if Path(name).is_dir() else digest([name, version])
+        kept = content(Path(place)) if Path(place).is_dir() else digest([name, version])
         return cls(name, kept, tokenizer, model, max_length, batch_tokens)
 
     def vectors(self, texts: Sequence[str]) -> "Tensor":

@@ -24,6 +24,8 @@ class Batch:
         owners: Which row of the batch a text belongs to, int64 ``[texts]``, in order; none where each is its own.
         chars: Where each token begins and ends in the text that answers are sought in, int64 ``[texts, length, 2]``;
             -1 elsewhere; none where nothing is sought.
+        there: Where the tokens are that are no padding, indices into ``ids.flatten()``; found on the CPU, since a GPU
+            would make everybody wait for it. None until the batch is moved.
     """
 
     ids: Tensor
@@ -33,6 +35,7 @@ class Batch:
     labels: Tensor | None = None
     owners: Tensor | None = None
     chars: Tensor | None = None
+    there: Tensor | None = None
 
     @property
     def maskable(self) -> Tensor:
@@ -44,17 +47,22 @@ class Batch:
         """How many rows of the task these are."""
         return len(self.ids) if self.owners is None else int(self.owners[-1]) + 1
 
+    def tokens(self) -> Tensor:
+        """Where the tokens are that are no padding, as indices into ``ids.flatten()``, int64 ``[tokens]``."""
+        return self.attention.flatten().nonzero().squeeze(1) if self.there is None else self.there
+
     def to(self, device: torch.device) -> Self:
         """The same batch on another device."""
         if device.type == "cpu":
             return self
         tensors: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        tensors["there"] = self.tokens()
         moved: dict[str, Any] = {k: v if v is None else v.to(device, non_blocking=True) for k, v in tensors.items()}
         return type(self)(**moved)
 
     def texts(self, start: int, end: int) -> Self:
         """Some of the texts, whole rows, as a batch of their own."""
-        cut: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        cut: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "there"}
         cut = {name: value if value is None else value[start:end] for name, value in cut.items()}
         if cut["owners"] is not None:
             cut["owners"] = cut["owners"] - cut["owners"][0]

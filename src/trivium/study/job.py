@@ -24,7 +24,8 @@ def train_arm(item: JSON, send: Send) -> JSON:
 
     Args:
         item: ``root`` (run folder), ``task`` and ``reading`` (artifact folders), ``encoder``, ``masker``, ``stages``
-            (as the study file spells them), ``origin`` (what else weights depend on) and ``seed``.
+            (as the study file spells them), ``head`` (folder of a warm head, or none), ``origin`` (what else weights
+            depend on) and ``seed``.
         send: Told ``{"stage": i, "done": updates, "total": updates}`` now and then.
 
     Returns:
@@ -68,7 +69,8 @@ def _stage_writer(
     def write(folder: Path) -> None:
         reading = Path(item["reading"])
         if parent is None:
-            encoder = new_encoder(spec, load_reading_tokenizer(reading), longest, item["seed"])
+            head = Path(item["head"]) if item["head"] else None
+            encoder = new_encoder(spec, load_reading_tokenizer(reading), longest, item["seed"], head)
         else:
             encoder = Encoder.load(parent.folder)
         if torch_device() == "cuda":

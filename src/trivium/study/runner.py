@@ -18,7 +18,7 @@ import trivium
 from trivium import engine, seeds
 from trivium.config import StudyConfig, build, load_config
 from trivium.core import JSON, Corpus, Score, Selection, Split, Task, digest
-from trivium.documents import SELECTORS, NoDocuments, examples, select_documents
+from trivium.documents import SELECTORS, NoDocuments, RandomDocuments, examples, select_documents
 from trivium.documents.screens import Screens
 from trivium.errors import TriviumError
 from trivium.kinds import kind_of
@@ -44,8 +44,10 @@ from trivium.study.reading import reading_tokens, save_reading, save_task
 from trivium.study.report import write_report
 from trivium.study.report_verdict import LINEAR
 from trivium.study.verdict import ArmResult, Verdict, decide
+from trivium.training import WarmHead, Warmup, make_tokenizer, masks, new_encoder, torch_device, warm_up
 from trivium.training.encoder import Pretrained, head_folder, origin
 from trivium.training.recipes import Spec, make_spec
+from trivium.training.warmup import lacks_head
 
 
 @dataclass(frozen=True)
@@ -151,6 +153,7 @@ class _Run:
         prepared = {(arm, seed): self._prepare(self.arms[arm], seed) for arm in self.arms for seed in self.seeds}
         tokens = {arm: reading_tokens(prepared[arm, self.seeds[0]].reading.folder) for arm in self.arms}
         self.arms = equalise(self.arms, len(self.task.rows("train")), tokens, equal=self.config.equal)
+        self.head = self._warm_head()
         self._describe(prepared)
         stages = self._train(prepared)
         self._write_events(stages)
@@ -244,6 +247,29 @@ class _Run:
 
         return self._keep(self.store.make("documents", inputs, write))
 
+    def _warm_head(self) -> WarmHead | None:
+        """A gap-filling head for an encoder that came without one, if any arm hides tokens: the same for all arms.
+
+        It learns from the training texts and a random part of the corpus, screened as every selection is.
+        """
+        hides = masks(stage for arm in self.arms.values() for stage in arm.recipe.stages)
+        if not hides or not isinstance(self.spec, Pretrained):
+            return None
+        task = self.task.sealed()
+        encoder = new_encoder(self.spec, make_tokenizer(self.spec, task, []), 128, seed=0)
+        if not lacks_head(encoder):
+            return None
+        with self.reporter.phase("warming up a head") as bar:
+            texts = task.texts("train")
+            if self.corpus is not None:
+                some = RandomDocuments(max_documents=Warmup().texts)
+                texts += select_documents(self.corpus, self.task, some, seed=0, screens=self.screens).texts()
+            made = warm_up(encoder.cuda() if torch_device() == "cuda" else encoder, texts, watch=bar)
+        assert made is not None
+        self.reporter.say(made.note())
+        self.manifest["notes"] = [*self.manifest["notes"], made.note()]
+        return made
+
     def _describe(self, prepared: Mapping[tuple[str, int], Prepared]) -> None:
         """Say in the manifest what each arm is about to do."""
         described = {}
@@ -295,7 +321,8 @@ class _Run:
             "task": str(self.sealed.folder.resolve()),
             "reading": str(prepared.reading.folder.resolve()),
             "encoder": spelled_encoder(self.spec),
-            "origin": self.origin,
+            "origin": self.origin if self.head is None else {**self.origin, "head": self.head.key},
+            "head": None if self.head is None else str(self.head.folder.resolve()),
             "masker": spelled_masker(recipe.masker),
             "stages": [spelled_stage(stage) for stage in recipe.stages],
             "seed": seed,

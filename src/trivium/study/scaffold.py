@@ -60,7 +60,7 @@ def _study(found: Sniffed, name: str) -> str:
         "",
         *_corpus(found),
         "",
-        "encoder: {scratch: mini}          # or {pretrained: FOLDER-OR-HUB-NAME}",
+        "encoder: {scratch: mini}          # or {pretrained: FOLDER-OR-HUB-NAME}, or minilm",
         "",
         "arms:                             # what is compared; equal updates, the same seeds",
         "  finetune: {stages: [{preset: finetune}]}",

@@ -213,6 +213,16 @@ class Encoder(nn.Module):
             for layer, p in zip(layers, own, strict=True):
                 layer.p = p
 
+    @contextmanager
+    def compiled(self, wanted: bool) -> Iterator[None]:
+        """Let the backbone be compiled for a while; for shapes of any size, since batches differ in theirs."""
+        if wanted:
+            self.backbone.compile(dynamic=True)
+        try:
+            yield
+        finally:
+            self.backbone._compiled_call_impl = None  # torch knows no way back
+
     def hidden(self, batch: Batch, ids: Tensor | None = None) -> Tensor:
         """Hidden states ``[rows, length, width]``, of ``ids`` in place of the batch's own where given."""
         if self.device.type in PACKED_ON:

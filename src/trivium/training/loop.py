@@ -31,6 +31,7 @@ from trivium.training.streams import BatchStream, padded, padded_tokens
 from trivium.training.turns import DOCUMENTS, take_turns
 
 CHECKPOINT_SECONDS = 60.0
+_ASK_EVERY = 8  # updates
 Watch = Callable[[int, int], None]
 
 
@@ -279,6 +280,10 @@ class StageRun:
         patience = self.stage.patience
         return patience is not None and self.trace.stale >= patience and 2 * self.trace.updates >= self.updates
 
+    def may_save(self) -> bool:
+        """Whether processes may ask each other about a checkpoint now: seldom, since all wait for the answer."""
+        return self.world.size == 1 or self.trace.updates % _ASK_EVERY == 0
+
     def save(self, folder: Path) -> None:
         """Write a checkpoint."""
         if self.world.rank == 0:
@@ -321,7 +326,7 @@ def run_stage(
         auxiliary: Tasks to learn beside it, for stages that do; only their training rows are looked at.
         masker: Where to hide tokens.
         seed: Of order, masks, dropout and fresh heads.
-        resume: Folder of the checkpoint to write now and then, and to go on from if it is there.
+        resume: Folder of the checkpoints to write now and then, and to go on from if there are any.
         watch: Told, after every update, how many are done and how many there are.
 
     Returns:
@@ -334,7 +339,7 @@ def run_stage(
     with seeds.torch_scope(seed, stage.name):
         beside = [other.sealed() for other in auxiliary]
         run = StageRun(encoder, stage, task.sealed(), documents, masker, seed, beside)
-        with encoder.dropping(stage.dropout):
+        with encoder.dropping(stage.dropout), encoder.compiled(stage.compile):
             _drive(run, resume, watch or (lambda done, total: None))
         if not all(bool(weights.isfinite().all()) for weights in encoder.parameters()):
             raise _diverged(run)
@@ -361,7 +366,7 @@ def _drive(run: StageRun, resume: Path | None, watch: Watch) -> None:
             done = run.look()
         now = time.monotonic()
         run.trace.seconds = now - begun
-        if resume is not None and now - saved > CHECKPOINT_SECONDS:
+        if resume is not None and run.may_save() and run.world.agreed(now - saved > CHECKPOINT_SECONDS):
             run.save(resume)
             saved = time.monotonic()  # and not ``now``: on a slow disk every update would save
         watch(run.trace.updates, run.updates)

@@ -55,7 +55,7 @@ class Packing:
         """
         lengths = batch.attention.sum(1)
         ends = F.pad(lengths.cumsum(0), (1, 0)).to(torch.int32)
-        there = batch.attention.flatten().nonzero().squeeze(1)
+        there = batch.tokens()
         position = torch.arange(batch.ids.shape[1], device=ids.device).expand_as(batch.ids)
         types = {} if batch.types is None else {"token_type_ids": batch.types.flatten()[there][None]}
         with _attending(self.backbone.config):

@@ -51,6 +51,13 @@ class World:
             torch.distributed.broadcast(values, 0)
         return values
 
+    def agreed(self, wish: bool) -> bool:
+        """What process 0 wishes: clocks differ, and whoever waits for the others must not wait alone."""
+        if self.size == 1:
+            return wish
+        device = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
+        return bool(self.told(torch.tensor(wish, device=device)))
+
     def wait(self) -> None:
         """Until all are here."""
         if self.size > 1:

@@ -65,12 +65,14 @@ def _tlm_joint(spec: Spec) -> dict[str, Any]:
     return {**_adapt(spec), "mix": {"documents": 4, "task": 1}, "mlm_weight": 1.0}
 
 
-def make_spec(options: Mapping[str, Any], where: str = "encoder") -> Spec:
-    """An encoder to be made, from its keys.
+def make_spec(options: Mapping[str, Any] | str, where: str = "encoder") -> Spec:
+    """An encoder to be made, from its keys, or from a size or name alone.
 
     Raises:
         ConfigError: it names neither or both of ``scratch`` and ``pretrained``, or a key is wrong.
     """
+    if isinstance(options, str):
+        options = {"scratch" if options in SIZES else "pretrained": options}
     if ("scratch" in options) == ("pretrained" in options):
         raise ConfigError(
             f"{where}: expected one of 'scratch' (tiny, mini, small, base, large) and 'pretrained' (a folder or a hub "
@@ -112,9 +114,7 @@ def spec_of(encoder: Spec | str | None) -> Spec:
     >>> spec_of("tiny").scratch, spec_of("bert-base-uncased").pretrained
     ('tiny', 'bert-base-uncased')
     """
-    if isinstance(encoder, str):
-        return make_spec({"scratch" if encoder in SIZES else "pretrained": encoder})
-    return encoder or Scratch()
+    return make_spec(encoder) if isinstance(encoder, str) else encoder or Scratch()
 
 
 def finetune(encoder: Spec | str | None = None, **changes: Any) -> Recipe:

@@ -120,7 +120,12 @@ def test_no_mistake_gets_past(changes: dict[Any, Any], told: str) -> None:
 
 
 JUNK = st.recursive(
-    st.none() | st.booleans() | st.integers(-1, 3) | st.integers() | st.floats() | st.sampled_from(["", "a", "kind", "stages", "path"]),
+    st.none()
+    | st.booleans()
+    | st.integers(-1, 3)
+    | st.integers()
+    | st.floats()
+    | st.sampled_from(["", "a", "kind", "stages", "path"]),
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["path", "stages", 1, None]), inner),
     max_leaves=4,
 )

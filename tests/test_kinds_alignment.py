@@ -211,3 +211,35 @@ def test_head_and_tail_are_of_the_text_that_is_too_long(longest: int, first: int
     one_words, two_words = (encoded.words[(encoded.types == which) & (encoded.words >= 0)] for which in (0, 1))
     assert first == 0 or one_words[0] == 0  # each text keeps its beginning
     assert second == 0 or two_words[0] == one_words.max(initial=-1) + 1
+
+
+@pytest.mark.parametrize("tokens", [[], [""], ["​"]])
+def test_rows_without_a_piece_are_answered_too(tokens: list[str]) -> None:
+    """Words that a tokenizer drops, and no words at all."""
+    rows = pa.table({"text": [" ".join(tokens), "the"], "tokens": [tokens, ["the"]], "label": [[1] * len(tokens), [2]]})
+    batch = whole(Tag().encode(tokenizer("wordpiece"), rows, TAGS, Cut(16)))
+    logits = torch.nn.functional.one_hot(batch.labels.clamp(min=0), 3).float()  # type: ignore[union-attr]
+    said = Tag().read(Tag().decode(logits, batch)[0], rows, Config(TAGS))
+    assert [row.tolist() for row in said] == [[0] * len(tokens), [2]]
+    asked = pa.table({"text": [""], "text_pair": [""], "label": pa.array([[]], pa.list_(pa.null()))})
+    empty = whole(Span().encode(tokenizer("wordpiece"), asked, (), Cut(32)))
+    assert Span().read(Span().decode(torch.zeros(*empty.ids.shape, 2), empty)[0], asked, Config(())) == [""]
+
+
+def test_weights_of_labels_by_hand() -> None:
+    from trivium.kinds.sequence import class_weights
+
+    labels = ["a", "b", "unseen"]
+    balanced = class_weights(np.array([3, 1, 0]), labels, "balanced")
+    assert balanced is not None
+    assert balanced[:2].tolist() == pytest.approx([4 / 6, 2.0])  # 1 in the mean over the rows that there are
+    named = class_weights(np.array([3, 1, 0]), labels, {"b": 3.0})
+    assert named is not None
+    assert named.tolist() == pytest.approx([4 / 6, 2.0, 4 / 6])
+    rows = pa.table({"label": [[0], [0, 1], [0], [0]]})
+    always = KINDS["multilabel"].weights(rows, ["a", "b"], "balanced")
+    assert always is not None
+    assert always.tolist() == pytest.approx([1 / 4, 3.0])
+    same = KINDS["regress"].weights(pa.table({"label": [0.1] * 3}), ["score"], "none")
+    assert same is not None
+    assert same.tolist() == [1.0]

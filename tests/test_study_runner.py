@@ -233,3 +233,11 @@ def test_seeds_differ(study: Study) -> None:
     found = lines(study.folder / "events.jsonl")
     losses = {s: [e["mlm"] for e in found if e["arm"] == "tlm" and e["seed"] == s and e.get("mlm")] for s in (0, 1)}
     assert not np.allclose(losses[0], losses[1])
+
+
+def test_weights_of_labels_that_are_not_there_are_refused_before_anything_is_chosen(data: Path, tmp_path: Path) -> None:
+    arms = tiny_study(data)["arms"]
+    arms["tlm"]["stages"][1]["class_weight"] = {"swimming": 2.0}
+    with pytest.raises(ConfigError, match=r"arms.tlm, stage 'finetune', class_weight: expected labels of the task"):
+        run(config(data, arms=arms), runs=tmp_path)
+    assert not list(tmp_path.glob("*/artifacts/documents-*"))

@@ -247,6 +247,7 @@ def test_freezing_and_layer_decay(fresh: Fresh, task: Task, documents: Encoded) 
     }
     assert not any("embeddings" in name or "layers.0." in name for name in moved)
     assert any("layers.1." in name for name in moved)
+    run(encoder, replace(TUNE, freeze=9), task, documents)  # more than there are: the head learns all the same
     run(encoder, TUNE, task, documents)  # a later stage thaws them
     assert all(p.requires_grad for p in encoder.parameters())
 
@@ -320,6 +321,8 @@ def test_a_stage_is_as_long_as_it_says() -> None:
     assert planned_updates(Stage("s", {"documents": 1}, epochs=0.5, batch_tokens=100), 20, 1000) == 5
     with pytest.raises(ConfigError, match="exactly one"):
         Stage("s", {"task": 1})
+    with pytest.raises(ConfigError, match="leaves the task out"):
+        Stage("s", {"auxiliary": 1}, updates=3, sampling="uniform")
     with pytest.raises(ConfigError, match="unknown stream"):
         Stage("s", {"tasks": 1}, updates=3)  # type: ignore[dict-item]
 

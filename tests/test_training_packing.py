@@ -19,7 +19,7 @@ from trivium.training import encoder as module
 from trivium.training.checkpoint import weights_of
 from trivium.training.packing import Packing
 
-PACKABLE = {"bert", "roberta", "electra", "distilbert", "albert", "modernbert"}
+PACKABLE = {"bert", "roberta", "electra", "distilbert", "albert"}  # and a ModernBERT without windows, as from scratch
 
 
 def batch_of(lengths: list[int], vocabulary: int, *, types: bool) -> Batch:
@@ -85,3 +85,20 @@ def test_the_quick_kernel_is_the_slow_one(architecture: Any, fresh: Callable[[Sc
     with torch.autocast("cuda", torch.bfloat16):
         quick = packing.hidden(batch.to(torch.device("cuda")), batch.ids.cuda())
     assert_close(quick.float().cpu(), slow, atol=0.1, rtol=0.1)
+
+
+def test_layers_that_look_at_neighbours_alone_are_padded(tokenizer: Any, tmp_path: Path) -> None:
+    """A text longer than the window would show it, and the comparison's texts may be shorter."""
+    local = {**SHAPES["modernbert"], "local_attention": 16, "layer_types": ["full_attention", "sliding_attention"]}
+    folder = pretrained("modernbert", local, tokenizer, tmp_path / "hub")
+    encoder = new_encoder(Pretrained(str(folder)), tokenizer, 64, seed=0).eval()
+    assert Packing.of(encoder.backbone) is None
+
+
+@pytest.mark.parametrize("architecture", sorted(PACKABLE))
+def test_a_packed_encoder_takes_a_head(
+    architecture: str, tokenizer: Any, task: Task, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(module, "PACKED_ON", ("cpu",))
+    folder = pretrained(architecture, SHAPES[architecture], tokenizer, tmp_path / "hub")
+    new_encoder(Pretrained(str(folder)), tokenizer, 64, seed=0).add_head(task)

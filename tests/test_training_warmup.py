@@ -91,6 +91,18 @@ def test_a_missing_head_is_noticed_and_a_present_one_left_alone(kind: str, folde
     assert warm_up(encoder, texts, QUICK) is None
 
 
+def test_a_head_that_was_never_learned_does_not_pass_for_one_that_was(
+    folder: Make, texts: list[str], task: Task, tmp_path: Path
+) -> None:
+    encoder = load(folder("bert", "AutoModel"))
+    encoder.save(tmp_path / "tuned")
+    assert lacks_head(Encoder.load(tmp_path / "tuned"))
+    assert lacks_head(load(tmp_path / "tuned" / "mlm"))
+    warm_up(encoder, texts, replace(QUICK, updates=3))
+    encoder.save(tmp_path / "warm")
+    assert not lacks_head(load(tmp_path / "warm" / "mlm"))
+
+
 def test_a_discriminator_and_a_classifier_have_no_such_head_either(folder: Make) -> None:
     assert lacks_head(load(folder("electra", "ElectraForPreTraining")))
     assert lacks_head(load(folder("roberta", "RobertaForSequenceClassification")))

@@ -257,7 +257,7 @@ class Stage:
         temperature: Of ``sampling: temperature``.
         auxiliary_cap: Rows of an auxiliary task that count as its size (Raffel et al. 2020, section 3.5.2).
         micro_tokens: Tokens, padding included, that are computed at once; a larger batch is computed in parts whose
-            gradients add up. Halved by itself where memory does not suffice.
+            gradients add up (dropout is drawn part by part). Halved by itself where memory does not suffice.
         compile: Compile the backbone (``torch.compile``): minutes before the first update, for long stages on a GPU.
         weight_decay: AdamW's, on matrices only.
         clip: Largest norm of the gradient.
@@ -313,6 +313,11 @@ class Stage:
         if unknown:
             raise ConfigError(
                 f"stage '{self.name}': unknown stream {sorted(unknown)}; known are task, documents and auxiliary."
+            )
+        if self.sampling is not None and "auxiliary" in self.mix and "task" not in self.mix:
+            raise ConfigError(
+                f"stage '{self.name}': 'sampling' shares turns out between the task and others, and 'mix' leaves the "
+                "task out. Add task: 1, or leave 'sampling' out."
             )
         for expected, (keys, holds) in _LIMITS.items():
             for key in keys:

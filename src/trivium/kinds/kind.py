@@ -125,7 +125,8 @@ class Kind(Protocol):
     def weights(self, rows: pa.Table, labels: Sequence[str], wish: ClassWeight) -> Tensor | None:
         """How much each label counts in the loss, float32 ``[labels]``, from the training rows; none: all the same.
 
-        Over the training rows they are 1 in the mean, so that no rate depends on them.
+        Over the training rows they are 1 in the mean, so that no rate depends on them; those of several labels at once
+        say how much more a label counts where it is right than where it is not.
 
         Raises:
             ConfigError: labels of this kind cannot be weighed, or ``wish`` names one that is not there.

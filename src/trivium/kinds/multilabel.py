@@ -44,7 +44,7 @@ class Multilabel:
             return None
         if wish == "balanced":
             right = self.gold(rows, labels).sum(0)
-            return torch.tensor((len(rows) - right) / np.maximum(right, 1), dtype=torch.float32)
+            return torch.tensor(np.maximum(len(rows) - right, 1) / np.maximum(right, 1), dtype=torch.float32)
         return torch.tensor(sequence.named_weights(labels, wish), dtype=torch.float32)
 
     def encode(self, tokenizer: Any, rows: pa.Table, labels: Sequence[str], cut: Cut) -> Encoded:

@@ -82,4 +82,4 @@ class Regress:
 
 
 def _spread(gold: Any) -> float:
-    return float(gold.std()) or 1.0
+    return 1.0 if np.ptp(gold) == 0 else float(gold.std())

@@ -59,8 +59,8 @@ def class_weights(counts: npt.NDArray[Any], labels: Sequence[str], wish: ClassWe
     Args:
         counts: How often each label occurs among the training rows, ``[labels]``.
         labels: Their names.
-        wish: ``balanced``: all labels together count the same, as in scikit-learn, n / (labels · count); or a weight
-            by name, 1 for those not named.
+        wish: ``balanced``: all labels that occur count the same together, as in scikit-learn, n / (labels · count); or
+            a weight by name, 1 for those not named.
 
     Returns:
         float32 ``[labels]``, 1 in the mean over the training rows; none where all count the same.
@@ -75,7 +75,7 @@ def class_weights(counts: npt.NDArray[Any], labels: Sequence[str], wish: ClassWe
         return None
     if wish == "balanced":
         present = np.maximum(counts, 1)  # a label that train never shows: no row will ask for its weight
-        return torch.tensor(counts.sum() / (len(labels) * present), dtype=torch.float32)
+        return torch.tensor(counts.sum() / (np.count_nonzero(counts) * present), dtype=torch.float32)
     weights = named_weights(labels, wish)
     return torch.tensor(weights * counts.sum() / max(float(weights @ counts), 1e-9), dtype=torch.float32)
 

@@ -21,6 +21,8 @@ class _Sought:
 
     def of(self, pieces: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
         """The word that the last letter of each piece belongs to, ``[pieces]``; -1 where there is none."""
+        if len(self.starts) == 0:
+            return np.full(len(pieces), -1, np.int32)
         last = np.maximum(pieces[:, 1] - 1, pieces[:, 0])
         word = np.searchsorted(self.starts, last, side="right") - 1
         return np.where((word >= 0) & (last < self.ends[word]), word, -1).astype(np.int32)
@@ -153,7 +155,7 @@ class _Laid:
         chars = np.full((len(encoding.ids), 2), -1, np.int32)
         if named is not None or self.seek:
             text = np.asarray([-1 if place is None else place for place in encoding.sequence_ids])
-            chars[text >= 0] = places
+            chars[text >= 0] = np.asarray(places, np.int32).reshape(-1, 2)
         self.words.append(_words(encoding) if named is None else named.of(chars))
         if self.seek:
             chars[text == 0] = -1

@@ -6,6 +6,7 @@ from trivium.config import StudyConfig
 from trivium.core import Corpus, Task
 from trivium.data import load_corpus, load_task
 from trivium.engine import cores
+from trivium.errors import ConfigError
 from trivium.kinds import kind_of
 from trivium.study.arms import Arm
 from trivium.study.progress import Reporter
@@ -17,7 +18,7 @@ def load_inputs(config: StudyConfig, arms: Mapping[str, Arm], reporter: Reporter
 
     Raises:
         DataError: a file is not what it should be.
-        ConfigError: the task cannot be judged by its metric.
+        ConfigError: the task cannot be judged by its metric, or a stage weighs labels that it does not have.
     """
     options = config.task
     task = load_task(
@@ -29,7 +30,13 @@ def load_inputs(config: StudyConfig, arms: Mapping[str, Arm], reporter: Reporter
         columns=options.columns,
         labels=options.labels,
     )
-    kind_of(task)
+    kind = kind_of(task)
+    for name, arm in arms.items():
+        for stage in arm.recipe.stages:
+            try:
+                kind.weights(task.rows("train"), task.labels, stage.class_weight)
+            except ConfigError as error:
+                raise ConfigError(f"arms.{name}, stage '{stage.name}', {error}") from None
     corpus = config.corpus_config
     if corpus is None or not any(arm.recipe.reads() for arm in arms.values()):
         return task, None

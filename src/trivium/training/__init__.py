@@ -25,6 +25,7 @@ from trivium.training.encoder import (
 )
 from trivium.training.evaluation import evaluate
 from trivium.training.loop import Trace, run_stage
+from trivium.training.parallel import world
 from trivium.training.recipes import Recipe
 from trivium.training.tokenizer import train_tokenizer
 from trivium.training.warmup import WarmHead, Warmup, masks, put_head, warm_up
@@ -127,6 +128,7 @@ def train(
     tokenizer = make_tokenizer(spec, sealed, texts, auxiliary)
     longest = max(stage.max_length for stage in recipe.stages)
     model = new_encoder(spec, tokenizer, longest, seed)
+    world()  # of several processes, each has a GPU of its own from here on
     if torch_device() == "cuda":
         model = model.cuda()
     if masks(recipe.stages):

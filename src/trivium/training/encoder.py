@@ -147,7 +147,8 @@ class Encoder(nn.Module):
             ConfigError: the architecture has no such head, or keeps something in its backbone that the head needs.
         """
         kind = kind_of(task)
-        config = type(self.mlm.config).from_dict(self.mlm.config.to_dict())
+        about = {name: value for name, value in self.mlm.config.to_dict().items() if name != "trivium_unlearned"}
+        config = type(self.mlm.config).from_dict(about)
         kind.configure(config, task.labels)
         head = _fresh_head(kind, config).to(self.device)
         setattr(head, self.prefix, HeadOnly(getattr(head, self.prefix)))
@@ -260,6 +261,7 @@ class Encoder(nn.Module):
 
     def save(self, folder: Path) -> None:
         """Write plain transformers folders: ``mlm/``, and ``tasks/<name>/`` for every head, each with its tokenizer."""
+        self.mlm.config.trivium_unlearned = sorted(self.unlearned)  # or a random head would pass for a learned one
         heads = ((head, folder / "tasks" / key.removeprefix("task-")) for key, head in self.heads.items())
         for model, place in [(self.mlm, folder / "mlm"), *heads]:
             with self._whole(model), quietly():
@@ -272,14 +274,14 @@ class Encoder(nn.Module):
         Raises:
             ConfigError: they differ.
         """
-        ids = torch.arange(8, device=self.device)[None] % len(self.tokenizer)
+        ids = 8 + torch.arange(8, device=self.device)[None] % max(1, len(self.tokenizer) - 8)  # none that is special
         types = torch.zeros_like(ids) if self.wants_types else None
         batch = Batch(ids, torch.ones_like(ids, dtype=torch.bool), ids, types)
         training = (self.training, model.training)
         self.eval(), model.eval()
         try:
             with torch.no_grad():
-                ours = self._head(model, self.hidden(batch), batch)
+                ours = self._head(model, self.backbone(**inputs_of(batch)).last_hidden_state, batch)
                 with self._whole(model):
                     theirs = logits_of(model, inputs_of(batch))
             same = ours.shape == theirs.shape and torch.allclose(ours, theirs, atol=1e-4, rtol=1e-3)
@@ -316,7 +318,9 @@ class Encoder(nn.Module):
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read what ``save`` wrote, heads and all."""
-        encoder = cls(_load_mlm(str(folder / "mlm"))[0], load_tokenizer(str(folder / "mlm")))
+        mlm, missing = _load_mlm(str(folder / "mlm"))
+        encoder = cls(mlm, load_tokenizer(str(folder / "mlm")))
+        encoder.unlearned = missing
         for place in sorted((folder / "tasks").glob("*")):
             head = load_head(place)
             setattr(head, encoder.prefix, HeadOnly(getattr(head, encoder.prefix)))
@@ -422,7 +426,8 @@ def read_cut(config: Any, tokenizer: Any) -> tuple[str | None, Cut]:
     kept = dict(getattr(config, "trivium", None) or {})
     kind = kept.pop("kind", None)
     positions = getattr(config, "max_position_embeddings", None) or 512
-    return kind, Cut(**kept) if kept else Cut(min(tokenizer.model_max_length, positions))
+    usable = positions // 16 * 16  # RoBERTa has 514, and counts from 2
+    return kind, Cut(**kept) if kept else Cut(min(tokenizer.model_max_length, usable))
 
 
 def _fresh_head(kind: Kind, config: Any) -> Any:
@@ -484,7 +489,7 @@ def _load_mlm(name: str, revision: str | None = None) -> tuple[Any, frozenset[st
             )
     except (OSError, ValueError) as error:
         raise ConfigError(_cannot_load(name, "a masked language model", error)) from error
-    return model, frozenset(found["missing_keys"])
+    return model, frozenset(found["missing_keys"]) | frozenset(getattr(model.config, "trivium_unlearned", ()))
 
 
 def _demand_backbone(name: str, model: Any, missing: frozenset[str]) -> None:

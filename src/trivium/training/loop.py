@@ -94,11 +94,12 @@ class StageRun:
         self.updates = self.turns.updates(stage)
         self.cut = Cut(stage.max_length, stage.long_text, stage.stride)
         learned = [task, *beside.values()] if "task" in stage.mix else [*beside.values()]
-        self.learned = {one.name: _learned(one, stage) for one in learned}
+        self.learned = {one.name: _learned(one, stage, encoder.device) for one in learned}
         self._add_heads(learned)
         self.streams = {one.name: self._stream(one.name, self._rows(one, "train")) for one in learned}
         if "documents" in stage.mix:
-            assert documents is not None, "the caller checks that an arm with a documents stream has documents"
+            if not documents:
+                raise ConfigError(f"stage '{stage.name}' reads documents, and there are none. Give it some to read.")
             self.streams[DOCUMENTS] = self._stream(DOCUMENTS, documents)
         self.dev = self._rows(task, "dev") if "task" in stage.mix and "dev" in task.tables else None
         self.every = stage.evaluate_every or max(1, self.updates // 10)
@@ -220,8 +221,7 @@ class StageRun:
 
     def _answer_loss(self, hidden: Tensor, work: Work, name: str) -> Tensor:
         learned = self.learned[name]
-        weights = None if learned.weights is None else learned.weights.to(hidden.device)
-        each = learned.kind.loss(self.encoder.answer(name, hidden, work.batch), work.batch, weights)
+        each = learned.kind.loss(self.encoder.answer(name, hidden, work.batch), work.batch, learned.weights)
         return self._note(self._called(name), each.sum() * work.answer)
 
     def _called(self, name: str) -> str:
@@ -286,8 +286,8 @@ class StageRun:
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint."""
+        sums = {name: self.world.add(value).item() for name, value in self.sums.items()}
         if self.world.rank == 0:
-            sums = {name: value.item() for name, value in self.sums.items()}
             state = {"sums": sums, "batches": self.batches, "micro_tokens": self.micro_tokens}
             checkpoint.save(folder, self.encoder, self.optimizer, self.best, {"trace": asdict(self.trace), **state})
         self.world.wait()
@@ -301,7 +301,7 @@ class StageRun:
             self.trace.best = tuple(self.trace.best) if self.trace.best else None  # type: ignore[assignment]
             self.batches, self.micro_tokens = state["batches"], state["micro_tokens"]
             for name, value in state["sums"].items():
-                self.sums[name].fill_(value)
+                self.sums[name].fill_(value if self.world.rank == 0 else 0.0)  # they were added up
 
 
 def run_stage(
@@ -345,6 +345,8 @@ def run_stage(
             raise _diverged(run)
         if run.best is not None:
             checkpoint.put_weights(encoder, run.best)
+        if "documents" in stage.mix or stage.mlm_weight > 0:
+            encoder.unlearned = frozenset()
         encoder.eval()
     return run.trace
 
@@ -381,9 +383,10 @@ def _diverged(run: StageRun) -> TrainingError:
     )
 
 
-def _learned(task: Task, stage: Stage) -> Learned:
+def _learned(task: Task, stage: Stage, device: torch.device) -> Learned:
     kind = kind_of(task)
-    return Learned(task, kind, kind.weights(task.rows("train"), task.labels, stage.class_weight))
+    weights = kind.weights(task.rows("train"), task.labels, stage.class_weight)
+    return Learned(task, kind, None if weights is None else weights.to(device))
 
 
 def _by_name(task: Task, auxiliary: Sequence[Task]) -> dict[str, Task]:

@@ -20,7 +20,7 @@ def make_optimizer(encoder: Encoder, stage: Stage) -> torch.optim.AdamW:
     depth = int(getattr(encoder.backbone.config, "num_hidden_layers", 0))
     for name, parameter in encoder.named_parameters():
         layer = layer_of(name, depth)
-        frozen = stage.freeze > 0 and layer < stage.freeze
+        frozen = stage.freeze > 0 and layer < min(stage.freeze, depth)
         parameter.requires_grad_(not frozen)
         if not frozen:
             peak = stage.lr * stage.layer_decay ** (depth - layer)

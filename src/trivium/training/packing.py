@@ -20,8 +20,8 @@ _NAME = "trivium_packed"
 _TOLERANCE = 0.05  # of hidden states of size 1 in bfloat16, after all layers
 
 
-class DroppedError(Exception):
-    """Attention is to be dropped out, which packed attention cannot."""
+class CannotPackError(Exception):
+    """Attention is to be dropped out, or to look at neighbours alone, which packed attention does not."""
 
 
 class Packing:
@@ -37,8 +37,8 @@ class Packing:
 
     @classmethod
     def of(cls, backbone: Any) -> "Packing | None":
-        """A way to pack for this backbone as it is just now; none where it cannot be packed, or drops attention out."""
-        if not getattr(backbone, "_supports_attention_backend", False) or _drops(backbone):
+        """A way to pack for this backbone as it is just now; none where it may not be packed."""
+        if not getattr(backbone, "_supports_attention_backend", False) or _refuses(backbone):
             return None
         padding = getattr(backbone.config, "pad_token_id", None) or 0
         for first in (0, padding + 1):  # RoBERTa's kin count from after the padding's number
@@ -51,7 +51,7 @@ class Packing:
         """Hidden states ``[texts, length, width]``, 0 where there is padding.
 
         Raises:
-            DroppedError: the backbone drops attention out just now.
+            CannotPackError: the backbone drops attention out just now, or has layers with a window.
         """
         lengths = batch.attention.sum(1)
         ends = F.pad(lengths.cumsum(0), (1, 0)).to(torch.int32)
@@ -87,13 +87,14 @@ class Packing:
             self.backbone.train(training)
 
 
-def _drops(backbone: Any) -> bool:
-    """Whether attention is dropped out just now; looked at without a draw that training would miss."""
+def _refuses(backbone: Any) -> bool:
+    """Whether attention is dropped out just now, or has windows; looked at without a draw that training would miss."""
     batch = _example(backbone)
+    here = [batch.ids.device] if batch.ids.device.type == "cuda" else []
     try:
-        with torch.random.fork_rng(), torch.no_grad():
+        with torch.random.fork_rng(devices=here), torch.no_grad():
             Packing(backbone, 0).hidden(batch, batch.ids)
-    except DroppedError:
+    except CannotPackError:
         return True
     except Exception:  # it cannot be packed at all, as the comparison will find
         return False
@@ -120,6 +121,7 @@ def attend(
     max_length_q: int,
     scaling: float | None = None,
     dropout: float = 0.0,
+    sliding_window: int | None = None,
     **_more: Any,
 ) -> tuple[Tensor, None]:
     """Attention of every text to itself, in the form that transformers asks for.
@@ -134,15 +136,16 @@ def attend(
         max_length_q: At least the longest text.
         scaling: What the products are multiplied by; none is 1 / √size.
         dropout: Must be 0.
+        sliding_window: Must be none: whoever attends to neighbours alone is read in a padded rectangle.
 
     Returns:
         ``[1, tokens, heads, size]``, and no weights.
 
     Raises:
-        DroppedError: it is not 0.
+        CannotPackError: one of the last two is not as it must be.
     """
-    if dropout > 0:
-        raise DroppedError
+    if dropout > 0 or sliding_window is not None:
+        raise CannotPackError
     if query.device.type == "cuda":
         from torch.nn.attention.varlen import varlen_attn
 

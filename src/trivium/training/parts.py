@@ -1,7 +1,8 @@
 """A batch in parts whose gradients add up to the whole batch's: for memory, and for several processes.
 
-Everything random is drawn for the whole batch, and every loss is divided by what the whole batch sums to, before it is
-cut. So the parts of one process, or of several, make the same update as one pass would.
+Order and gaps are drawn for the whole batch, and every loss is divided by what the whole batch sums to, before it is
+cut. So the parts of one process, or of several, make the same update as one pass would; but for dropout, which each
+part draws for itself.
 """
 
 from collections.abc import Iterator

@@ -1,8 +1,9 @@
 """Users' data: files or hub data sets in, a ``core.Task`` or a ``core.Corpus`` out, or an error that names the row.
 
 ``tasks`` loads labelled rows, ``corpora`` unlabelled documents, ``texts`` rows to be labelled; ``sniff`` tells which is
-which. Below them: ``splits``, ``columns`` and ``labels`` decide what is what, ``files``, ``hub``, ``formats`` and
-``lines`` read, ``place`` says where something is wrong, ``words`` and ``windows`` know what a word is and where a long
+which. Below them: ``reading`` says what a reader of a kind does, and ``labels``, ``choices``, ``tags`` and ``spans`` are
+the readers; ``presets`` knows data sets by name; ``splits`` and ``columns`` decide what is what; ``files``, ``hub``,
+``formats``, ``conll``, ``squad``, ``unquoted`` and ``lines`` read, ``place`` says where something is wrong, ``words`` and ``windows`` know what a word is and where a long
 document may be cut. Nothing here knows a model.
 """
 

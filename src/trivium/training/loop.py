@@ -44,7 +44,7 @@ class Trace:
         tokens: Tokens read, padding not counted.
         padded: Tokens computed, padding counted.
         seconds: Time spent.
-        events: Looks at dev and mean losses, in the order of updates.
+        events: Looks at dev, mean losses, and where memory did not suffice, in the order of updates.
         best: Value and negative loss at the best look at dev, and the update it was at.
         stale: Looks since then.
     """

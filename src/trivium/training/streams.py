@@ -1,7 +1,7 @@
 """Streams of batches: the n-th batch is a function of the seed and n, so that a resumed run reads what it would have.
 
-Texts of similar length go into one batch, up to a budget of tokens, and every batch is padded to a multiple of 16: on a
-CPU, attention over arbitrary lengths is many times slower, and fewer shapes suit a compiler.
+Texts of similar length go into one batch, up to a budget of tokens, and every batch is padded to a multiple of 16: few
+shapes suit GPUs and compilers (docs/design-notes.md).
 """
 
 from dataclasses import dataclass, field

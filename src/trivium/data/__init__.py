@@ -1,10 +1,10 @@
 """Users' data: files or hub data sets in, a ``core.Task`` or a ``core.Corpus`` out, or an error that names the row.
 
 ``tasks`` loads labelled rows, ``corpora`` unlabelled documents, ``texts`` rows to be labelled; ``sniff`` tells which is
-which. Below them: ``reading`` says what a reader of a kind does, and ``labels``, ``choices``, ``tags`` and ``spans`` are
+which. Below them: ``reading`` says what the reader of a kind does, and ``labels``, ``choices``, ``tags``, ``spans`` are
 the readers; ``presets`` knows data sets by name; ``splits`` and ``columns`` decide what is what; ``files``, ``hub``,
-``formats``, ``conll``, ``squad``, ``unquoted`` and ``lines`` read, ``place`` says where something is wrong, ``words`` and ``windows`` know what a word is and where a long
-document may be cut. Nothing here knows a model.
+``formats``, ``conll``, ``squad``, ``unquoted`` and ``lines`` read; ``place`` says where something is wrong; ``words``
+and ``windows`` know what a word is and where a long document may be cut. Nothing here knows a model.
 """
 
 from trivium.data.corpora import load_corpus

@@ -22,9 +22,9 @@ import torch
 
 from training import SHORT, Found, Pace, best, compare, lay_out, make_up, ratio, save_model, spread, told
 from trivium import seeds
+from trivium.encoders.tokenizer import train_tokenizer
 from trivium.kinds import Encoded
 from trivium.training import Scratch, new_encoder
-from trivium.training.tokenizer import train_tokenizer
 from ways import MASKED, HuggingFace, Ours, Padded, Way, Work
 
 LR = 1e-4

@@ -25,13 +25,13 @@ import torch
 
 import trivium as tv
 from trivium import seeds
+from trivium.encoders.encoder import from_pretrained
+from trivium.encoders.streams import collate
+from trivium.encoders.tokenizer import train_tokenizer
 from trivium.kinds import Batch, Encoded
 from trivium.masking import RandomTokens, corrupt
 from trivium.training import Encoder, Pretrained, Scratch, encode_documents, new_encoder
-from trivium.training.encoder import from_pretrained
 from trivium.training.loop import autocast
-from trivium.training.streams import collate
-from trivium.training.tokenizer import train_tokenizer
 from ways import MASKED, End, Held, HuggingFace, Ours, Padded, Runner, Turn, Way, Work
 
 SHORT = "sentences"

@@ -23,13 +23,13 @@ import torch.nn.functional as F
 
 from trivium import seeds
 from trivium.core import Stage, Task
+from trivium.encoders.encoder import from_pretrained
+from trivium.encoders.streams import plan
 from trivium.kinds import Batch, Encoded
 from trivium.masking import Corrupted, RandomTokens
 from trivium.training import Encoder, Pretrained
-from trivium.training.encoder import from_pretrained
 from trivium.training.loop import StageRun
 from trivium.training.optimizer import rate_at
-from trivium.training.streams import plan
 
 MASKED = 0.15
 ADAM: dict[str, Any] = {"betas": (0.9, 0.98), "eps": 1e-6}  # as training.optimizer has it

@@ -17,8 +17,8 @@ from trivium.config import ArmConfig, CorpusConfig, EngineConfig, StudyConfig, T
 from trivium.core import Stage
 from trivium.documents import SELECTORS
 from trivium.documents.screens import Screens
+from trivium.encoders.encoder import Pretrained, Scratch
 from trivium.masking import MASKERS
-from trivium.training.encoder import Pretrained, Scratch
 from trivium.training.recipes import PRESETS, make_stage
 
 PAGE = Path(__file__).with_name("config.md")

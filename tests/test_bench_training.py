@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from trivium.core import Stage
+from trivium.encoders.streams import plan
 from trivium.kinds import Encoded
 from trivium.training import Encoder
 from trivium.training.optimizer import make_optimizer
-from trivium.training.streams import plan
 
 BENCH = Path(__file__).parent.parent / "bench"
 

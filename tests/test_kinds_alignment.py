@@ -10,11 +10,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trivium.encoders.streams import collate
+from trivium.encoders.tokenizer import train_tokenizer
 from trivium.errors import ConfigError
 from trivium.kinds import KINDS, Batch, Cut, Encoded, Rank, Span, Tag
 from trivium.kinds.kind import LongText
-from trivium.training.streams import collate
-from trivium.training.tokenizer import train_tokenizer
 
 WORDS = [
     "rook",

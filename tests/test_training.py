@@ -16,6 +16,7 @@ from torch.testing import assert_close
 from conftest import Spy
 from trivium import seeds
 from trivium.core import Stage, Task
+from trivium.encoders.streams import BatchStream, collate, plan
 from trivium.errors import ArtifactError, ConfigError, LeakError, TrainingError
 from trivium.kinds import Cut, Encoded, kind_of
 from trivium.masking import RandomTokens
@@ -24,7 +25,6 @@ from trivium.training.checkpoint import weights_of
 from trivium.training.evaluation import answers
 from trivium.training.loop import StageRun
 from trivium.training.optimizer import rate_at
-from trivium.training.streams import BatchStream, collate, plan
 from trivium.training.turns import planned_updates
 
 Fresh = Callable[[Scratch], Encoder]
@@ -329,7 +329,7 @@ def test_a_stage_is_as_long_as_it_says() -> None:
 
 def test_a_tokenizer_depends_on_its_texts_alone(texts: list[str]) -> None:
     """Ties between pieces are many in so few texts; whoever breaks them by chance fails here."""
-    from trivium.training.tokenizer import train_tokenizer
+    from trivium.encoders.tokenizer import train_tokenizer
 
     rare = [*texts, "naïve café 東京 Ωmega x²"] * 2
     known = train_tokenizer(rare, 600).get_vocab()

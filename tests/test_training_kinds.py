@@ -14,14 +14,14 @@ from torch.testing import assert_close
 from conftest import COMMON, TOPICS, sentence
 from test_training import SHAPES, pretrained
 from trivium.core import Stage, Task
+from trivium.encoders.encoder import inputs_of, load_head, logits_of
+from trivium.encoders.streams import collate
 from trivium.errors import ConfigError
 from trivium.kinds import KINDS, Cut, kind_of
 from trivium.masking import RandomTokens
 from trivium.training import Encoder, Recipe, Scratch, evaluate, new_encoder, run_stage, train
-from trivium.training.encoder import inputs_of, load_head, logits_of
 from trivium.training.evaluation import answers
 from trivium.training.predict import Predictor
-from trivium.training.streams import collate
 
 TUNE = Stage("tune", {"task": 1}, updates=120, lr=2e-3, batch_rows=16, max_length=48, keep_best=False)
 METRIC = {

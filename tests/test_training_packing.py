@@ -12,12 +12,12 @@ from torch.testing import assert_close
 from test_training import JOINT, SHAPES, pretrained
 from trivium import seeds
 from trivium.core import Task
+from trivium.encoders import encoder as module
+from trivium.encoders.packing import Packing
 from trivium.kinds import Batch, Encoded
 from trivium.masking import RandomTokens
 from trivium.training import Encoder, Pretrained, Scratch, new_encoder, run_stage
-from trivium.training import encoder as module
 from trivium.training.checkpoint import weights_of
-from trivium.training.packing import Packing
 
 PACKABLE = {"bert", "roberta", "electra", "distilbert", "albert"}  # and a ModernBERT without windows, as from scratch
 

@@ -18,11 +18,11 @@ from torch.testing import assert_close
 from conftest import tiny_study
 from test_training import SHAPES
 from trivium.core import Stage, Task
+from trivium.encoders.encoder import from_pretrained, origin
 from trivium.errors import ArtifactError, ConfigError, DataError
 from trivium.pretrained import PACKAGED, Packaged, locate
 from trivium.store import cache_folder
 from trivium.training import Encoder, Pretrained, Recipe, Warmup, new_encoder, train, warm_up, warmup
-from trivium.training.encoder import from_pretrained, origin
 from trivium.training.warmup import head_weights, lacks_head, put_head
 
 QUICK = Warmup(updates=30, lr=1e-2, batch_tokens=512, max_length=32)
@@ -66,8 +66,8 @@ def copied(weights: Any) -> dict[str, torch.Tensor]:
 def hidden_loss(encoder: Encoder, texts: list[str]) -> float:
     """Loss of hidden tokens, the same ones every time."""
     from trivium import seeds
+    from trivium.encoders.streams import BatchStream
     from trivium.kinds.text import tokenize
-    from trivium.training.streams import BatchStream
 
     pad = encoder.tokenizer.pad_token_id
     stream = BatchStream(tokenize(encoder.tokenizer, texts, 32, windows=True), "judge", 1, pad, max_tokens=1024)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import trivium
 from trivium.core import JSON
+from trivium.encoders.encoder import torch_device
 from trivium.engine import cores
-from trivium.training.encoder import torch_device
 
 PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "scipy", "scikit-learn", "pyarrow", "numba")
 

@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from trivium.core import JSON, SPLITS, Task
+from trivium.encoders.encoder import load_tokenizer
+from trivium.encoders.streams import padded_tokens
 from trivium.kinds import Encoded
 from trivium.training import encode_documents, make_tokenizer
-from trivium.training.encoder import load_tokenizer
 from trivium.training.recipes import Spec
-from trivium.training.streams import padded_tokens
 
 _ARRAYS = ("ids", "words", "types", "offsets")
 

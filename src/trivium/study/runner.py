@@ -20,6 +20,7 @@ from trivium.config import StudyConfig, build, load_config
 from trivium.core import JSON, Corpus, Score, Selection, Split, Task, digest
 from trivium.documents import SELECTORS, NoDocuments, RandomDocuments, examples, select_documents
 from trivium.documents.screens import Screens
+from trivium.encoders.encoder import Pretrained, head_folder, origin
 from trivium.errors import TriviumError
 from trivium.kinds import kind_of
 from trivium.kinds.metrics import Counts
@@ -45,7 +46,6 @@ from trivium.study.report import write_report
 from trivium.study.report_verdict import LINEAR
 from trivium.study.verdict import ArmResult, Verdict, decide
 from trivium.training import WarmHead, Warmup, make_tokenizer, masks, new_encoder, torch_device, warm_up
-from trivium.training.encoder import Pretrained, head_folder, origin
 from trivium.training.recipes import Spec, make_spec
 from trivium.training.warmup import lacks_head
 

@@ -9,12 +9,7 @@ from typing import Any
 
 from trivium import seeds
 from trivium.core import Selection, Stage, Task
-from trivium.errors import ConfigError
-from trivium.kinds import Encoded
-from trivium.kinds.text import tokenize
-from trivium.masking import Masker
-from trivium.training import recipes
-from trivium.training.encoder import (
+from trivium.encoders.encoder import (
     Encoder,
     Pretrained,
     Scratch,
@@ -23,11 +18,16 @@ from trivium.training.encoder import (
     load_tokenizer,
     torch_device,
 )
+from trivium.encoders.tokenizer import train_tokenizer
+from trivium.errors import ConfigError
+from trivium.kinds import Encoded
+from trivium.kinds.text import tokenize
+from trivium.masking import Masker
+from trivium.training import recipes
 from trivium.training.evaluation import evaluate
 from trivium.training.loop import Trace, run_stage
 from trivium.training.parallel import world
 from trivium.training.recipes import Recipe
-from trivium.training.tokenizer import train_tokenizer
 from trivium.training.warmup import WarmHead, Warmup, masks, put_head, warm_up
 
 __all__ = [

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from trivium.core import Floats, Ints, Score, Split, Task
+from trivium.encoders.encoder import Encoder, torch_device
+from trivium.encoders.streams import collate, cut
 from trivium.errors import ArtifactError
 from trivium.kinds import Batch, Encoded, Kind, kind_of
 from trivium.kinds.kind import Rows
-from trivium.training.encoder import Encoder, torch_device
-from trivium.training.streams import collate, cut
 
 _TOKENS = 8192  # in a batch without gradients
 

@@ -18,16 +18,16 @@ from torch import Tensor
 
 from trivium import seeds
 from trivium.core import Split, Stage, Task
+from trivium.encoders.encoder import Encoder
+from trivium.encoders.streams import BatchStream, padded, padded_tokens
 from trivium.errors import ConfigError, TrainingError
 from trivium.kinds import Batch, Cut, Encoded, Kind, kind_of
 from trivium.masking import Masker, corrupt
 from trivium.training import checkpoint
-from trivium.training.encoder import Encoder
 from trivium.training.evaluation import answers, score
 from trivium.training.optimizer import make_optimizer, rate_at
 from trivium.training.parallel import world
 from trivium.training.parts import Work, parts
-from trivium.training.streams import BatchStream, padded, padded_tokens
 from trivium.training.turns import DOCUMENTS, take_turns
 
 CHECKPOINT_SECONDS = 60.0

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from trivium.core import Stage
-from trivium.training.encoder import Encoder
+from trivium.encoders.encoder import Encoder
 
 _LAYER = re.compile(r"\.(?:layers?|h|blocks?)\.(\d+)\.")
 

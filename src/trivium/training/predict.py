@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from trivium.encoders.encoder import inputs_of, load_head, load_tokenizer, logits_of, read_cut, torch_device
+from trivium.encoders.streams import collate, cut
 from trivium.errors import ArtifactError
 from trivium.kinds import KINDS
 from trivium.kinds.kind import Rows
-from trivium.training.encoder import inputs_of, load_head, load_tokenizer, logits_of, read_cut, torch_device
-from trivium.training.streams import collate, cut
 
 _BLOCK, _TOKENS = 2048, 8192
 _OF_HEAD = {"ForMultipleChoice": "rank", "ForTokenClassification": "tag", "ForQuestionAnswering": "span"}

@@ -10,9 +10,9 @@ from typing import Any
 
 from trivium.config import build
 from trivium.core import Stage
+from trivium.encoders.encoder import SIZES, Pretrained, Scratch
 from trivium.errors import ConfigError
 from trivium.masking import Masker, RandomTokens
-from trivium.training.encoder import SIZES, Pretrained, Scratch
 
 Spec = Scratch | Pretrained
 

@@ -28,15 +28,15 @@ from torch import Tensor, nn
 import trivium
 from trivium import seeds
 from trivium.core import JSON, Stage, digest
+from trivium.encoders.encoder import Encoder
+from trivium.encoders.streams import MULTIPLE, BatchStream
 from trivium.errors import ArtifactError, DataError, TrainingError
 from trivium.kinds import Batch, Encoded
 from trivium.kinds.text import tokenize
 from trivium.masking import RandomTokens, corrupt
 from trivium.store import Artifact, Store, cache_folder
-from trivium.training.encoder import Encoder
 from trivium.training.loop import Watch, autocast
 from trivium.training.parts import Work
-from trivium.training.streams import MULTIPLE, BatchStream
 
 _WEIGHTS, _ABOUT = "head.safetensors", "head.json"
 _SHARE = 0.1  # of the updates: the rate climbs in the first, and the loss after them is the mean of the last

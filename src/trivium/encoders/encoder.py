@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from trivium.core import Task
+from trivium.encoders.packing import Packing
 from trivium.errors import ArtifactError, ConfigError
 from trivium.kinds import Batch, Cut, Kind, kind_of
 from trivium.pretrained import content, locate, offline, quietly, reason
-from trivium.training.packing import Packing
 
 Size = Literal["tiny", "mini", "small", "base", "large"]
 Architecture = Literal["modernbert", "bert"]

@@ -12,7 +12,7 @@ from torch import Tensor
 from trivium import seeds
 from trivium.errors import ConfigError
 from trivium.masking import MASKERS, Batch, Masker, RandomTokens, WholeWord, corrupt
-from trivium.masking.rules import budget
+from trivium.masking.units import budget
 
 RATES = st.floats(0.01, 0.99)
 PIECES, FIRST = st.lists(st.integers(1, 4), max_size=12), st.sampled_from([0, 37])  # of each word; number of the first

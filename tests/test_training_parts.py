@@ -18,7 +18,6 @@ from torch.testing import assert_close
 
 from conftest import Spy
 from test_training_kinds import TASKS, TUNE
-from trivium import seeds
 from trivium.core import Stage, Task
 from trivium.errors import ConfigError, TrainingError
 from trivium.kinds import Encoded
@@ -49,7 +48,7 @@ def gradients(run: StageRun, limit: int) -> list[dict[str, torch.Tensor]]:
     found = []
     run.micro_tokens = limit
     for name, stream in run.streams.items():
-        run._add_gradients(run._work(name, stream.batch(0), seeds.torch_rng(0)), 0)
+        run._add_gradients(run._work(name, stream.batch(0), 0), 0)
         found.append({n: p.grad.clone() for n, p in run.encoder.named_parameters() if p.grad is not None})
         run.optimizer.zero_grad(set_to_none=True)
     return found
@@ -74,7 +73,7 @@ def test_processes_share_a_batch_without_gap_or_overlap(
 ) -> None:
     run = started(fresh(SPEC), documents)
     for name, stream in run.streams.items():
-        work = run._work(name, stream.batch(0), seeds.torch_rng(0))
+        work = run._work(name, stream.batch(0), 0)
         for limit in (1, 100, 10**6):
             pieces = [list(parts(work, limit, rank, size)) for rank in range(size)]
             real = [piece for mine in pieces for piece in mine if piece.fill or piece.answer]

@@ -7,6 +7,24 @@ fill the gaps stands in ``training``.
 
 from trivium.kinds import Batch
 from trivium.masking.corrupt import Corrupted, corrupt
-from trivium.masking.rules import MASKERS, Masker, RandomTokens, WholeWord
+from trivium.masking.maskers import MASKERS, ready
+from trivium.masking.protocol import Fits, Known, Masker, Models
+from trivium.masking.rules import RandomTokens, Spans, WholeWord
+from trivium.masking.scored import Draw, ScoredMasker
 
-__all__ = ["MASKERS", "Batch", "Corrupted", "Masker", "RandomTokens", "WholeWord", "corrupt"]
+__all__ = [
+    "MASKERS",
+    "Batch",
+    "Corrupted",
+    "Draw",
+    "Fits",
+    "Known",
+    "Masker",
+    "Models",
+    "RandomTokens",
+    "ScoredMasker",
+    "Spans",
+    "WholeWord",
+    "corrupt",
+    "ready",
+]

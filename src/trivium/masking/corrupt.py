@@ -36,6 +36,9 @@ def corrupt(ids: Tensor, chosen: Tensor, mask_id: int, vocabulary: int, rng: tor
         vocabulary: Number of token ids; a random token is any of them.
         rng: Source of the 80/10/10 draw.
 
+    The draws belong to places, chosen or not: where two maskers agree and the generator is the same, they hide a token
+    alike.
+
     Returns:
         The ids with gaps, and the positions and targets of the chosen tokens only: the loss needs no others.
 
@@ -47,8 +50,8 @@ def corrupt(ids: Tensor, chosen: Tensor, mask_id: int, vocabulary: int, rng: tor
     """
     positions = chosen.flatten().nonzero().squeeze(1)
     targets = ids.flatten()[positions]
-    draw = torch.rand(positions.shape, generator=rng)
-    strangers = torch.randint(vocabulary, positions.shape, generator=rng)
+    draw = torch.rand(ids.shape, generator=rng).flatten()[positions]
+    strangers = torch.randint(vocabulary, ids.shape, generator=rng).flatten()[positions]
     replaced = torch.where(draw < 0.8, mask_id, torch.where(draw < 0.9, strangers, targets))
     hidden = ids.flatten().index_put((positions,), replaced).view_as(ids)
     return Corrupted(hidden, positions, targets)

@@ -1,47 +1,18 @@
 """Maskers that follow a rule. Each hides the same share of a text; they differ in which part."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from trivium.errors import ConfigError
 from trivium.kinds import Batch
-
-
-class Masker(Protocol):
-    """Decides where. A frozen dataclass whose fields are its keys in the study file."""
-
-    def choose(self, batch: Batch, rng: torch.Generator) -> Tensor:
-        """Return bool ``[rows, length]``, true where a token is to be predicted; a subset of ``batch.maskable``."""
-        ...
-
-
-def budget(units: Tensor, rate: float, rng: torch.Generator) -> Tensor:
-    """How many units to hide in each row: ``rate`` of them, rounded up or down by chance so that the mean is exact.
-
-    Args:
-        units: Units that may be hidden, int64 ``[rows]``.
-        rate: Share to hide.
-        rng: Source of the rounding.
-
-    Returns:
-        int64 ``[rows]``.
-    """
-    wanted = units * rate
-    return (wanted + torch.rand(wanted.shape, generator=rng)).floor().long()
-
-
-def _check_rate(rate: float) -> None:
-    if not 0 < rate < 1:
-        raise ConfigError(f"masker.rate: expected a share between 0 and 1, found {rate}. BERT hides 0.15 of a text.")
+from trivium.masking.units import Unit, Units, check_rate, from_the_left, hide
 
 
 @dataclass(frozen=True)
 class RandomTokens:
-    """Hide tokens at random (BERT, Devlin et al. 2019, section 3.1), an exact share of every row.
+    """Hide tokens at random (BERT, Devlin et al. 2019, section 3.1), an exact share of every text.
 
     Attributes:
         rate: Share of the tokens to hide. 0.15 is BERT's; ModernBERT and other recent encoders take 0.3.
@@ -50,19 +21,16 @@ class RandomTokens:
     rate: float = 0.15
 
     def __post_init__(self) -> None:
-        _check_rate(self.rate)
+        check_rate(self.rate)
 
     def choose(self, batch: Batch, rng: torch.Generator) -> Tensor:
-        """Return bool ``[rows, length]``: the tokens with the smallest random draws of their row."""
-        draws = torch.rand(batch.ids.shape, generator=rng).masked_fill(~batch.maskable, 2.0)
-        place = draws.argsort(dim=1).argsort(dim=1)
-        count = budget(batch.maskable.sum(1), self.rate, rng)
-        return (place < count[:, None]) & batch.maskable
+        """Return bool ``[texts, length]``."""
+        return hide(batch, self.rate, "token", rng, _any_order)
 
 
 @dataclass(frozen=True)
 class WholeWord:
-    """Hide whole words (BERT's whole-word release), an exact share of every row's words.
+    """Hide whole words (BERT's whole-word release), an exact share of every text's words.
 
     A word is hidden with all its pieces, so that no piece gives its neighbours away.
 
@@ -73,18 +41,57 @@ class WholeWord:
     rate: float = 0.15
 
     def __post_init__(self) -> None:
-        _check_rate(self.rate)
+        check_rate(self.rate)
 
     def choose(self, batch: Batch, rng: torch.Generator) -> Tensor:
-        """Return bool ``[rows, length]``: all pieces of the words with the smallest random draws of their row."""
-        rows, length = batch.ids.shape
-        word = batch.words.clamp(min=0)  # a masked-out position borrows word 0, and is taken out again at the end
-        present = torch.zeros(rows, max(length, int(word.max()) + 1), dtype=torch.bool)
-        present.scatter_reduce_(1, word, batch.maskable, reduce="amax")
-        draws = torch.rand(present.shape, generator=rng).masked_fill(~present, 2.0)
-        place = draws.argsort(dim=1).argsort(dim=1)
-        hidden = (place < budget(present.sum(1), self.rate, rng)[:, None]) & present
-        return hidden.gather(1, word) & batch.maskable
+        """Return bool ``[texts, length]``: all pieces of the chosen words."""
+        return hide(batch, self.rate, "word", rng, _any_order)
 
 
-MASKERS: Mapping[str, type[Masker]] = {"random": RandomTokens, "whole_word": WholeWord}
+@dataclass(frozen=True)
+class Spans:
+    """Hide words that stand together (SpanBERT, Joshi et al. 2020, section 3.1).
+
+    Spans begin anywhere, are as long as a geometric distribution says, and are taken until the budget is spent; the
+    last is cut to fit. One that reaches into another adds what the other left.
+
+    Attributes:
+        rate: Share of the units to hide.
+        unit: What spans are made of: ``word`` or ``token``.
+        stop: Chance that a span ends after each unit; 0.2 makes spans of 3.8 words in the mean, clipped at ``longest``.
+        longest: Most units of a span.
+    """
+
+    rate: float = 0.15
+    unit: Unit = "word"
+    stop: float = 0.2
+    longest: int = 10
+
+    def __post_init__(self) -> None:
+        check_rate(self.rate)
+        if not 0 < self.stop <= 1 or self.longest < 1:
+            raise ConfigError(
+                f"masker: expected 'stop' above 0 and up to 1, and 'longest' from 1, found {self.stop} and "
+                f"{self.longest}. SpanBERT has 0.2 and 10."
+            )
+
+    def choose(self, batch: Batch, rng: torch.Generator) -> Tensor:
+        """Return bool ``[texts, length]``."""
+        return hide(batch, self.rate, self.unit, rng, self._order)
+
+    def _order(self, units: Units, rng: torch.Generator) -> Tensor:
+        """Spans that begin at every unit, or before the first, get a random number; a unit has the highest of its."""
+        texts, width = units.there.shape
+        number = torch.rand(texts, width + self.longest - 1, generator=rng)
+        length = torch.empty(number.shape).geometric_(self.stop, generator=rng)
+        best = torch.zeros(texts, width)
+        for back in range(self.longest):
+            begin = self.longest - 1 - back
+            reaches = torch.where(length > back, number, 0.0)[:, begin : begin + width]
+            best = torch.maximum(best, reaches)
+        return from_the_left(best)
+
+
+def _any_order(units: Units, _rng: torch.Generator) -> Tensor:
+    """All alike: chance decides."""
+    return torch.zeros(units.there.shape)

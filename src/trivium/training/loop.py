@@ -139,7 +139,7 @@ class StageRun:
         """One update: a batch of the stream whose turn it is, in as many parts as memory asks for."""
         name, turn = self.turns.turn(update)
         batch = self.streams[name].batch(turn)
-        work = self._work(name, batch, seeds.torch_rng(self.seed, self.stage.name, "mask", update))
+        work = self._work(name, batch, update)
         self._add_gradients(work, update)
         torch.nn.utils.clip_grad_norm_(self.encoder.parameters(), self.stage.clip)
         share = rate_at(self.stage, update, self.updates)
@@ -151,12 +151,13 @@ class StageRun:
         self.trace.padded += batch.ids.numel()
         self.trace.updates = update + 1
 
-    def _work(self, name: str, batch: Batch, rng: torch.Generator) -> Work:
+    def _work(self, name: str, batch: Batch, update: int) -> Work:
         """A batch with its gaps, if it is to have any, and what its losses are to be divided by."""
         gaps, fill, tokenizer = None, 0.0, self.encoder.tokenizer
         if name == DOCUMENTS or self.stage.mlm_weight > 0:
-            chosen = self.masker.choose(batch, rng)
-            gaps = corrupt(batch.ids, chosen, tokenizer.mask_token_id, len(tokenizer), rng)
+            where, how = (seeds.torch_rng(self.seed, self.stage.name, what, update) for what in ("mask", "corrupt"))
+            chosen = self.masker.choose(batch, where)
+            gaps = corrupt(batch.ids, chosen, tokenizer.mask_token_id, len(tokenizer), how)
             fill = 1 / max(1, len(gaps.targets))
             self._count("mlm")
         if name == DOCUMENTS:

@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: setup minilm demo test test-slow test-ray lint types bench bench-documents bench-training bench-gpu docs clean
+.PHONY: setup minilm demo test test-slow test-ray lint types bench bench-documents bench-training bench-nmg bench-gpu docs clean
 
 setup: $(VENV)/installed
 
@@ -46,6 +46,10 @@ bench-documents: setup  ## retrieval beside bm25s and tantivy; on real text too 
 
 bench-training: setup  ## masked-language-model training beside TLM's way and transformers.Trainer
 	$(BIN)/python bench/training.py
+
+bench-nmg: setup  ## episodes of learned masking beside a straightforward inner loop, and that it learns; an hour and a half
+	$(BIN)/python bench/nmg.py
+	$(BIN)/python bench/nmg.py learning
 
 bench-gpu: setup  ## the same on a CUDA device with BERT-base, and how much of its speed is used
 	$(BIN)/python bench/gpu.py

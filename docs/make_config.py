@@ -18,7 +18,7 @@ from trivium.core import Stage
 from trivium.documents import SELECTORS
 from trivium.documents.screens import Screens
 from trivium.encoders.encoder import Pretrained, Scratch
-from trivium.masking import MASKERS
+from trivium.nmg import MASKERS
 from trivium.training.recipes import PRESETS, make_stage
 
 PAGE = Path(__file__).with_name("config.md")
@@ -116,10 +116,12 @@ def _first(cls: Any) -> str:
 
 
 def _attributes(cls: type[Any]) -> dict[str, str]:
-    """What a docstring says of each attribute."""
-    text = (inspect.getdoc(cls) or "").partition("Attributes:\n")[2]
-    found = re.findall(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", text, re.MULTILINE)
-    return {name: " ".join(meaning.replace("``", "`").split()) for name, meaning in found}
+    """What the docstrings of a class and of those it builds on say of each attribute."""
+    found: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        text = inspect.cleandoc(base.__doc__ or "").partition("Attributes:\n")[2]
+        found |= dict(re.findall(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", text, re.MULTILINE))
+    return {name: " ".join(meaning.replace("``", "`").split()) for name, meaning in found.items()}
 
 
 if __name__ == "__main__":

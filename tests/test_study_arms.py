@@ -80,7 +80,7 @@ def test_a_preset_gives_way_to_what_is_said() -> None:
         ({"stages": [{"preset": "multitask"}, TUNE]}, "arms.a: stage 'multitask' learns auxiliary tasks"),
         (
             {"stages": [{**TUNE, "mix": {"tsak": 1}}]},
-            "arms.a.stages.0, mix.tsak: expected 'task', 'documents' or 'auxiliary'",
+            "arms.a.stages.0, mix.tsak: expected 'task', 'documents', 'texts' or 'auxiliary'",
         ),
         ({"masker": {"kind": "wholeword"}, "stages": [TUNE]}, "arms.a.masker: unknown kind 'wholeword'; did you mean"),
         ({"masker": {"kind": "random", "rate": 15}, "stages": [TUNE]}, "arms.a.masker: masker.rate: expected a share"),
@@ -108,7 +108,9 @@ def test_reading_needs_a_corpus_and_an_encoder_one_kind() -> None:
 
 
 LENGTH = st.fixed_dictionaries({"updates": st.integers(1, 50)}) | st.fixed_dictionaries({"epochs": st.floats(0.1, 5)})
-MIX = st.sampled_from([{"task": 1}, {"documents": 1}, {"documents": 3, "task": 2}])
+MIX = st.sampled_from(
+    [{"task": 1}, {"documents": 1}, {"texts": 1}, {"documents": 3, "task": 2}, {"documents": 2, "texts": 1}]
+)
 STAGES = st.lists(st.builds(lambda length, mix: Stage("s", mix, **length), LENGTH, MIX), min_size=1, max_size=3)
 
 
@@ -116,7 +118,7 @@ STAGES = st.lists(st.builds(lambda length, mix: Stage("s", mix, **length), LENGT
 @settings(max_examples=60, deadline=None)
 def test_equal_arms_spend_alike_and_only_last_stages_grow(recipes: list[list[Stage]], rows: int, tokens: int) -> None:
     arms = {str(i): Arm(str(i), NoDocuments(), Recipe(tuple(stages))) for i, stages in enumerate(recipes)}
-    read = {name: tokens + i for i, name in enumerate(arms)}
+    read: dict[str, dict[Any, int]] = {n: {"documents": tokens + i, "texts": tokens // 2} for i, n in enumerate(arms)}
     planned = {n: [planned_updates(s, rows, read[n]) for s in arm.recipe.stages] for n, arm in arms.items()}
     longest = max(map(sum, planned.values()))
 
@@ -141,7 +143,7 @@ def test_fine_tuning_alone_may_go_on_for_as_long_as_others_read() -> None:
             "tlm": {"documents": BEST, "stages": [{**JOINT, "updates": 30}, {**TUNE, "epochs": 1, "batch_rows": 10}]},
         }
     )
-    made = equalise(arms, 45, {"tlm": 9000}, equal="updates")
+    made = equalise(arms, 45, {"tlm": {"documents": 9000}}, equal="updates")
     assert [stage.updates for stage in made["finetune"].recipe.stages] == [35]
     assert [stage.updates for stage in made["tlm"].recipe.stages] == [30, 5]
 
@@ -192,8 +194,7 @@ def test_a_class_of_the_users_is_spelled_by_where_it_is(tmp_path: Any, monkeypat
         "from trivium.masking import RandomTokens\n\n\nclass Mine(RandomTokens):\n    pass\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    masker = arms_of({"a": {"masker": {"kind": "users_own_rule:Mine", "rate": 0.2}, "stages": [TUNE]}})[
-        "a"
-    ].recipe.masker
+    mine = {"kind": "users_own_rule:Mine", "rate": 0.2}
+    masker = arms_of({"a": {"masker": mine, "stages": [{"preset": "tapt"}, TUNE]}})["a"].recipe.masker
     assert spelled_masker(masker) == {"kind": "users_own_rule:Mine", "rate": 0.2}
     assert choose(MASKERS, spelled_masker(masker), "here") == masker

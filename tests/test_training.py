@@ -25,7 +25,7 @@ from trivium.training.checkpoint import weights_of
 from trivium.training.evaluation import answers
 from trivium.training.loop import StageRun
 from trivium.training.optimizer import rate_at
-from trivium.training.turns import planned_updates
+from trivium.training.turns import DOCUMENTS, planned_updates
 
 Fresh = Callable[[Scratch], Encoder]
 JOINT = Stage("joint", {"documents": 2, "task": 1}, updates=9, lr=1e-3, mlm_weight=2.0, batch_tokens=256, dropout=0.1)
@@ -165,7 +165,7 @@ def test_both_forms_of_the_joint_loss(fresh: Fresh, task: Task, documents: Encod
     loss = stage._loss(work)
     mlm, answer = stage.sums["mlm"].clone(), stage.sums["task"].clone()
     assert_close(loss, (2.0 * mlm + answer) / divisor)
-    reading = stage._work("documents", stage.streams["documents"].batch(0), seeds.torch_rng(0))
+    reading = stage._work(DOCUMENTS, stage.streams[DOCUMENTS].batch(0), seeds.torch_rng(0))
     assert_close(stage._loss(reading), stage.sums["mlm"] - mlm)  # ρ2 does not weigh documents, in either form
 
 
@@ -175,7 +175,7 @@ def test_the_task_closes_every_cycle(fresh: Fresh, task: Task, documents: Encode
     stage = replace(JOINT, mix={"task": 1, "documents": 3})
     turns = StageRun(encoder, stage, task.sealed(), documents, RandomTokens(), 0).turns
     assert [turns.turn(update) for update in range(8)] == [
-        *(("documents", n) for n in range(3)), (task.name, 0), *(("documents", n) for n in range(3, 6)), (task.name, 1)
+        *((DOCUMENTS, n) for n in range(3)), (task.name, 0), *((DOCUMENTS, n) for n in range(3, 6)), (task.name, 1)
     ]  # fmt: skip
 
 
@@ -316,9 +316,9 @@ def test_the_rate_climbs_and_falls_to_the_budget() -> None:
 
 
 def test_a_stage_is_as_long_as_it_says() -> None:
-    assert planned_updates(Stage("s", {"task": 1}, epochs=2, batch_rows=8), 20, 0) == 6
-    assert planned_updates(Stage("s", {"documents": 9, "task": 1}, epochs=2, batch_rows=8), 20, 0) == 60
-    assert planned_updates(Stage("s", {"documents": 1}, epochs=0.5, batch_tokens=100), 20, 1000) == 5
+    assert planned_updates(Stage("s", {"task": 1}, epochs=2, batch_rows=8), 20, {}) == 6
+    assert planned_updates(Stage("s", {"documents": 9, "task": 1}, epochs=2, batch_rows=8), 20, {}) == 60
+    assert planned_updates(Stage("s", {"documents": 1}, epochs=0.5, batch_tokens=100), 20, {"documents": 1000}) == 5
     with pytest.raises(ConfigError, match="exactly one"):
         Stage("s", {"task": 1})
     with pytest.raises(ConfigError, match="leaves the task out"):

@@ -26,7 +26,7 @@ from trivium.training import Encoder, Scratch, run_stage
 from trivium.training.checkpoint import weights_of
 from trivium.training.loop import StageRun
 from trivium.training.parts import parts
-from trivium.training.turns import take_turns
+from trivium.training.turns import DOCUMENTS, take_turns
 
 SPEC = Scratch("tiny", vocabulary=512)
 MIXED = Stage(
@@ -210,9 +210,9 @@ def test_every_task_gets_its_share_and_every_batch_its_turn(
         return
     mix: dict[Any, int] = {"task": 1, "auxiliary": 1} | ({"documents": documents} if documents else {})
     stage = Stage("s", mix, epochs=3, batch_rows=4, sampling=sampling, auxiliary_cap=40)
-    turns = take_turns(stage, {"own": rows, **others}, 0, seed=5)
+    turns = take_turns(stage, {"own": rows, **others}, {}, seed=5)
     seen = [turns.turn(update) for update in range(turns.updates(stage))]
-    for name in ("own", "documents", *others):
+    for name in ("own", DOCUMENTS, *others):
         assert [n for who, n in seen if who == name] == list(range(sum(who == name for who, _ in seen)))
     count = Counter(who for who, _ in seen)
     own = -(-rows // 4)
@@ -222,12 +222,12 @@ def test_every_task_gets_its_share_and_every_batch_its_turn(
         share = max(1, round(own * (-(-min(many, 40) // 4) / own) ** power))
         assert abs(count[name] - 3 * share) <= 1
     if documents:
-        assert abs(count["documents"] - documents / 2 * (len(seen) - count["documents"])) <= documents
+        assert abs(count[DOCUMENTS] - documents / 2 * (len(seen) - count[DOCUMENTS])) <= documents
 
 
 def test_turns_are_in_fresh_order_every_epoch_and_a_function_of_the_seed() -> None:
     stage = Stage("s", {"task": 1, "auxiliary": 1}, epochs=2, batch_rows=1, sampling={"own": 2, "other": 1})
-    first, again, other = (take_turns(stage, {"own": 20, "other": 500}, 0, seed) for seed in (0, 0, 1))
+    first, again, other = (take_turns(stage, {"own": 20, "other": 500}, {}, seed) for seed in (0, 0, 1))
     names = [first.turn(update)[0] for update in range(60)]
     assert Counter(names[:30]) == Counter(names[30:]) == {"own": 20, "other": 10}
     assert names[:30] != names[30:]
@@ -237,10 +237,10 @@ def test_turns_are_in_fresh_order_every_epoch_and_a_function_of_the_seed() -> No
 
 def test_without_sampling_the_mix_decides_and_sizes_share_what_is_auxiliary() -> None:
     stage = Stage("s", {"documents": 2, "task": 1, "auxiliary": 3}, epochs=2, batch_rows=5)
-    turns = take_turns(stage, {"own": 50, "small": 50, "large": 100}, 0, 0)
+    turns = take_turns(stage, {"own": 50, "small": 50, "large": 100}, {}, 0)
     assert turns.updates(stage) == 2 * 10 * 6
     names = [turns.turn(update)[0] for update in range(120)]
-    assert all(names[i : i + 2] == ["documents"] * 2 for i in range(0, 120, 6))
+    assert all(names[i : i + 2] == [DOCUMENTS] * 2 for i in range(0, 120, 6))
     assert names[5::6] == ["own"] * 20
     assert Counter(names)["large"] == 2 * Counter(names)["small"]
 
@@ -251,7 +251,7 @@ def test_without_sampling_the_mix_decides_and_sizes_share_what_is_auxiliary() ->
 def test_ratios_must_speak_of_the_tasks_there_are(ratio: dict[str, float]) -> None:
     stage = Stage("s", {"task": 1, "auxiliary": 1}, epochs=1, sampling=ratio)
     with pytest.raises(ConfigError, match="sampling: expected a ratio above 0 for 'own'"):
-        take_turns(stage, {"own": 4, "other": 4}, 0, 0)
+        take_turns(stage, {"own": 4, "other": 4}, {}, 0)
 
 
 def test_tasks_beside_need_to_be_there_and_to_differ_in_name(fresh: Callable[[Scratch], Encoder], task: Task) -> None:

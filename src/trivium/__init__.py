@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from trivium.data import load_corpus, load_task
     from trivium.documents import BM25, DSIR, Dense, Hybrid, NoDocuments, RandomDocuments, Screens, select_documents
     from trivium.errors import ArtifactError, ConfigError, DataError, LeakError, TrainingError, TriviumError
-    from trivium.masking import RandomTokens, WholeWord, corrupt
+    from trivium.masking import MaskingCollator, RandomTokens, ScoredMasker, Spans, WholeWord, corrupt
+    from trivium.nmg import NMG, PolicyMasker, learn_masker
     from trivium.study.runner import Study, run
     from trivium.study.verdict import Verdict
     from trivium.training import Encoder, Pretrained, Recipe, Scratch, evaluate, recipes, train
@@ -36,7 +37,8 @@ _HOMES = {
         "select_documents",
     ),
     "trivium.errors": ("ArtifactError", "ConfigError", "DataError", "LeakError", "TrainingError", "TriviumError"),
-    "trivium.masking": ("RandomTokens", "WholeWord", "corrupt"),
+    "trivium.masking": ("MaskingCollator", "RandomTokens", "ScoredMasker", "Spans", "WholeWord", "corrupt"),
+    "trivium.nmg": ("NMG", "PolicyMasker", "learn_masker"),
     "trivium.study.runner": ("Study", "run"),
     "trivium.study.verdict": ("Verdict",),
     "trivium.training": ("Encoder", "Pretrained", "Recipe", "Scratch", "evaluate", "recipes", "train"),
@@ -48,7 +50,8 @@ __all__ = [  # noqa: RUF022 - in the order of the rooms
     "load_corpus", "load_task",
     "BM25", "DSIR", "Dense", "Hybrid", "NoDocuments", "RandomDocuments", "Screens", "select_documents",
     "ArtifactError", "ConfigError", "DataError", "LeakError", "TrainingError", "TriviumError",
-    "RandomTokens", "WholeWord", "corrupt",
+    "MaskingCollator", "RandomTokens", "ScoredMasker", "Spans", "WholeWord", "corrupt",
+    "NMG", "PolicyMasker", "learn_masker",
     "Encoder", "Pretrained", "Recipe", "Scratch", "evaluate", "recipes", "train",
     "Study", "Verdict", "run",
 ]  # fmt: skip

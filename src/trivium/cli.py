@@ -104,6 +104,20 @@ def documents(
 
 @app.command()
 @explained
+def masker(study: StudyFile, overrides: Overrides = None, runs: Runs = Path("runs"), as_json: AsJson = False) -> None:
+    """Make the masker of every arm ready, and show what it hides before any training."""
+    from trivium.study.hiding_text import print_hiding
+    from trivium.study.runner import choose_maskers
+
+    told = choose_maskers(study, overrides or [], runs=runs, reporter=_reporter(as_json))
+    if as_json:
+        typer.echo(json.dumps(told, indent=2, ensure_ascii=False))
+    else:
+        print_hiding(told, Console())
+
+
+@app.command()
+@explained
 def report(
     folders: Annotated[list[Path], typer.Argument(help="Run folders.", show_default=False)], as_json: AsJson = False
 ) -> None:

@@ -70,10 +70,12 @@ class ArmConfig(_Strict):
         description="What to read: {kind: bm25 | dsir | dense | hybrid | random | none | module:Class, and its keys}.",
     )
     masker: Options | None = Field(
-        None, description="What to hide: {kind: random | whole_word | module:Class, and its keys}."
+        None,
+        description="What to hide: {kind: random | whole_word | span | … | module:Class, and its keys}.",
     )
     stages: list[Options] = Field(
-        description="How to train: {preset: finetune | adapt | tlm-joint, and keys to change}, or all keys of a stage.",
+        description="How to train: {preset: finetune | adapt | tapt | tlm-joint, and keys to change}, or all keys of a "
+        "stage.",
         min_length=1,
     )
 

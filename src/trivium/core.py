@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,7 @@ from trivium.errors import ArtifactError, ConfigError, LeakError
 
 Split = Literal["train", "dev", "test"]
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
-Stream = Literal["task", "documents", "auxiliary"]
+Stream = Literal["task", "documents", "texts", "auxiliary"]
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 JSON = Any  # what json.dumps takes
@@ -85,6 +85,21 @@ class Task:
         if "text_pair" not in rows.column_names:
             return first
         return [f"{a}\n{b}" for a, b in zip(first, rows["text_pair"].to_pylist(), strict=True)]
+
+    def passages(self) -> tuple[list[str], Ints]:
+        """The training texts without their labels, each once: what gaps are filled in, and what maskers learn from.
+
+        Of questions over contexts these are the contexts, many of which serve several questions; of other tasks what
+        ``texts`` returns.
+
+        Returns:
+            The distinct texts in the order in which they first appear, and which of them each training row has, int64
+            ``[rows]``.
+        """
+        rows = self.rows("train")
+        texts: list[str] = rows["text_pair"].to_pylist() if self.kind == "span" else self.texts("train")
+        place = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+        return list(place), np.array([place[text] for text in texts], np.int64)
 
     def sealed(self) -> "Task":
         """The same task without its test split: what selection, masking and training are given."""
@@ -235,16 +250,20 @@ class Stage:
     Attributes:
         name: How it is called in logs and the report.
         mix: Batches of each stream in one cycle. ``{"documents": 3, "task": 1}`` is TLM's ratio ρ1 = 3: three batches
-            of documents, then one of the task. ``auxiliary`` are batches of the tasks that are learned beside it.
+            of documents, then one of the task. ``texts`` are batches of the task's own training texts without labels,
+            each once in a pass, to fill gaps in (TAPT, Gururangan et al. 2020). ``auxiliary`` are batches of the tasks
+            that are learned beside it.
         updates: How long, in updates of the weights; or
-        epochs: how long, in passes over the task, where it takes part; else over the auxiliary tasks, or the documents.
+        epochs: how long, in passes over the task, where it takes part; else over the auxiliary tasks, the texts, or the
+            documents.
         lr: Peak learning rate.
         warmup: Share of the updates in which the rate climbs from 0; after it, it falls to 0 in a straight line.
         mlm_weight: ρ2, the weight of the masked-language-model loss on batches of tasks; 0 leaves their text whole.
         loss_norm: ``paper``: ρ2·mlm + task. ``code``: the same divided by 1 + ρ2, as TLM's code computes it.
         batch_rows: Task rows in a batch.
-        batch_tokens: Tokens, padding included, in a batch of documents.
-        max_length: Longest input in tokens. Documents are cut into windows of this, task rows as ``long_text`` says.
+        batch_tokens: Tokens, padding included, in a batch of documents or texts.
+        max_length: Longest input in tokens. Documents and texts are cut into windows of this, task rows as
+            ``long_text`` says.
         long_text: What is read of a longer row: ``head``, its beginning; ``head+tail``, beginning and end; ``windows``,
             all of it in several inputs whose logits are averaged. Contexts of questions are always read in windows.
         stride: Tokens that neighbouring windows of a row share; none is a quarter of ``max_length``.
@@ -309,10 +328,10 @@ class Stage:
                 f"stage '{self.name}': 'mix' needs at least one stream, each at least once in a cycle, for example "
                 f"{{documents: 3, task: 1}}; found {dict(self.mix)}."
             )
-        unknown = set(self.mix) - {"task", "documents", "auxiliary"}
+        unknown = set(self.mix) - set(get_args(Stream))
         if unknown:
             raise ConfigError(
-                f"stage '{self.name}': unknown stream {sorted(unknown)}; known are task, documents and auxiliary."
+                f"stage '{self.name}': unknown stream {sorted(unknown)}; known are {', '.join(get_args(Stream))}."
             )
         if self.sampling is not None and "auxiliary" in self.mix and "task" not in self.mix:
             raise ConfigError(
@@ -324,6 +343,15 @@ class Stage:
                 value = getattr(self, key)
                 if value is not None and not holds(value):
                     raise ConfigError(f"stage '{self.name}', {key}: expected {expected}, found {value}.")
+
+    @property
+    def masks(self) -> bool:
+        """Whether it hides tokens.
+
+        >>> Stage("tune", {"task": 1}, epochs=1).masks, Stage("tapt", {"texts": 1}, epochs=1).masks
+        (False, True)
+        """
+        return "documents" in self.mix or "texts" in self.mix or self.mlm_weight > 0
 
 
 _LIMITS: Mapping[str, tuple[tuple[str, ...], Callable[[float], bool]]] = {

@@ -53,7 +53,7 @@ def torch_scope(seed: int, *names: str | int) -> Iterator[None]:
 
     here = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices=here):
-        torch.manual_seed(child(seed, *names))
+        reseed_torch(seed, *names)
         yield
 
 
@@ -65,4 +65,7 @@ def reseed_torch(seed: int, *names: str | int) -> None:
     """
     import torch
 
-    torch.manual_seed(child(seed, *names))
+    value = child(seed, *names)
+    torch.default_generator.manual_seed(value)  # ``torch.manual_seed`` takes a millisecond where there is no GPU
+    if torch.cuda.is_available():
+        torch.cuda.manual_seed_all(value)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from trivium.core import Task
+from trivium.encoders.frozen import Below
 from trivium.encoders.packing import Packing
 from trivium.errors import ArtifactError, ConfigError
 from trivium.kinds import Batch, Cut, Kind, kind_of
@@ -124,6 +125,7 @@ class Encoder(nn.Module):
         self.mlm: Any = mlm
         self.heads = nn.ModuleDict()
         self._dropped: float | None = None
+        self._below: Below | None = None
         self._packings: dict[tuple[bool, float | None], Packing | None] = {}
 
     @property
@@ -150,8 +152,7 @@ class Encoder(nn.Module):
         about = {name: value for name, value in self.mlm.config.to_dict().items() if name != "trivium_unlearned"}
         config = type(self.mlm.config).from_dict(about)
         kind.configure(config, task.labels)
-        head = _fresh_head(kind, config).to(self.device)
-        setattr(head, self.prefix, HeadOnly(getattr(head, self.prefix)))
+        head = _fresh_head(kind, config, self.prefix).to(self.device)
         known, own = self.mlm.state_dict(), head.state_dict()
         shared = {name: value for name, value in known.items() if name in own and own[name].shape == value.shape}
         head.load_state_dict(shared, strict=False)
@@ -224,8 +225,18 @@ class Encoder(nn.Module):
         finally:
             self.backbone._compiled_call_impl = None  # torch knows no way back
 
+    def remember(self, layers: int) -> None:
+        """Compute what the lowest layers say of a text once, from now on; for whoever leaves their weights alone.
+
+        They are run without dropout. An architecture that cannot be cut there goes on computing it every time; so does
+        every one with 0 layers.
+        """
+        self._below = Below.of(self.backbone, layers)
+
     def hidden(self, batch: Batch, ids: Tensor | None = None) -> Tensor:
         """Hidden states ``[rows, length, width]``, of ``ids`` in place of the batch's own where given."""
+        if self._below is not None:
+            return self._below.hidden(batch, ids)
         if self.device.type in PACKED_ON:
             packed = self._packed(batch, batch.ids if ids is None else ids)
             if packed is not None:
@@ -430,8 +441,11 @@ def read_cut(config: Any, tokenizer: Any) -> tuple[str | None, Cut]:
     return kind, Cut(**kept) if kept else Cut(min(tokenizer.model_max_length, usable))
 
 
-def _fresh_head(kind: Kind, config: Any) -> Any:
-    """A model of the first class that the architecture has among those that suit a kind.
+def _fresh_head(kind: Kind, config: Any, prefix: str) -> Any:
+    """A model of the first class that the architecture has among those that suit a kind, without its backbone.
+
+    A backbone that is thrown away is not worth drawing the weights of, which takes seconds: only the head's are drawn,
+    by the model's own rules.
 
     Raises:
         ConfigError: it has none of them.
@@ -440,9 +454,17 @@ def _fresh_head(kind: Kind, config: Any) -> Any:
 
     for name in kind.heads:
         try:
-            return getattr(transformers, name).from_config(config)
+            with torch.device("meta"):
+                head: Any = getattr(transformers, name).from_config(config)
         except ValueError:  # there is no such class for this config
             continue
+        setattr(head, prefix, HeadOnly(getattr(head, prefix)))
+        head.to_empty(device="cpu")
+        with torch.no_grad():
+            for weight in (*head.parameters(), *head.buffers()):
+                weight.zero_()
+        head.initialize_weights()
+        return head
     raise ConfigError(
         f"encoder: expected an architecture with {' or '.join(kind.heads)}, found '{config.model_type}' without."
     )

@@ -4,7 +4,7 @@ Texts of similar length go into one batch, up to a budget of tokens, and every b
 shapes suit GPUs and compilers (docs/design-notes.md).
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -74,11 +74,10 @@ def collate(encoded: Encoded, rows: Ints, pad_id: int, *, types: bool) -> Batch:
     owners, texts = None, rows
     if encoded.firsts is not None:
         owners = np.repeat(np.arange(len(rows)), encoded.widths[rows])
-        texts = np.concatenate([np.arange(encoded.firsts[row], encoded.firsts[row + 1]) for row in rows])
-    begins = encoded.offsets[texts]
-    lengths = encoded.offsets[texts + 1] - begins
-    place = np.arange(padded(int(lengths.max())))[None] < lengths[:, None]
-    source = np.repeat(begins - np.cumsum(lengths) + lengths, lengths) + np.arange(lengths.sum())
+        texts = between(encoded.firsts[rows], encoded.firsts[rows + 1])
+    begins, ends = encoded.offsets[texts], encoded.offsets[texts + 1]
+    place = np.arange(padded(int((ends - begins).max())))[None] < (ends - begins)[:, None]
+    source = between(begins, ends)
 
     def lay(values: npt.NDArray[Any], padding: int) -> torch.Tensor:
         laid = np.full((*place.shape, *values.shape[1:]), padding, np.int64)
@@ -137,3 +136,32 @@ class BatchStream:
     def _epoch_plan(self, epoch: int) -> list[Ints]:
         rng = numpy_rng(self.seed, "order", self.name, epoch)
         return plan(self.encoded, rng, self.max_rows, self.max_tokens)
+
+
+def subset(encoded: Encoded, rows: Ints) -> Encoded:
+    """Some rows, in the order given."""
+    firsts = np.arange(len(encoded) + 1) if encoded.firsts is None else encoded.firsts
+    texts = between(firsts[rows], firsts[rows + 1])
+    tokens = between(encoded.offsets[texts], encoded.offsets[texts + 1])
+    lengths = encoded.offsets[texts + 1] - encoded.offsets[texts]
+    labels = encoded.labels
+    return replace(
+        encoded,
+        ids=encoded.ids[tokens],
+        words=encoded.words[tokens],
+        types=encoded.types[tokens],
+        offsets=np.concatenate([[0], np.cumsum(lengths)]),
+        labels=None if labels is None else labels[tokens if encoded.per_token else texts],
+        firsts=None if encoded.firsts is None else np.concatenate([[0], np.cumsum(encoded.widths[rows])]),
+        chars=None if encoded.chars is None else encoded.chars[tokens],
+    )
+
+
+def between(begins: Ints, ends: Ints) -> Ints:
+    """All numbers from each beginning to its end, the end left out.
+
+    >>> between(np.array([3, 10]), np.array([5, 11])).tolist()
+    [3, 4, 10]
+    """
+    lengths = ends - begins
+    return np.repeat(begins - np.cumsum(lengths) + lengths, lengths) + np.arange(lengths.sum())

@@ -4,6 +4,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Self
 
 import torch
+import xxhash
 from torch import Tensor
 
 
@@ -50,6 +51,16 @@ class Batch:
     def tokens(self) -> Tensor:
         """Where the tokens are that are no padding, as indices into ``ids.flatten()``, int64 ``[tokens]``."""
         return self.attention.flatten().nonzero().squeeze(1) if self.there is None else self.there
+
+    def pick(self, which: Tensor) -> "Batch":
+        """Some of the texts, each on its own, in the rectangle that they had; without labels."""
+        types = None if self.types is None else self.types[which]
+        return Batch(self.ids[which], self.attention[which], self.words[which], types)
+
+    def names(self) -> list[int]:
+        """A number for each text that its tokens, and nothing else, decide; int64 ``[texts]``."""
+        ids, there = self.ids.cpu().numpy(), self.attention.cpu().numpy()
+        return [xxhash.xxh3_64_intdigest(row[here].tobytes()) for row, here in zip(ids, there, strict=True)]
 
     def to(self, device: torch.device) -> Self:
         """The same batch on another device."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +11,7 @@ import xxhash
 from torch import Tensor
 
 from trivium.kinds import Batch
-from trivium.masking.units import Unit, Units
+from trivium.masking.units import Units
 
 _MOST = 50_000_000  # scores that are kept, 4 bytes each
 
@@ -24,7 +25,7 @@ class Memory:
     """
 
     ask: Callable[[Batch, Units], Tensor]
-    _kept: dict[tuple[int, Unit], npt.NDArray[np.float32]] = field(default_factory=dict)
+    _kept: dict[tuple[int, int], npt.NDArray[np.float32]] = field(default_factory=dict)
     _size: int = 0
 
     def scores(self, batch: Batch, units: Units) -> Tensor:
@@ -41,24 +42,19 @@ class Memory:
             scores[row, :many] = torch.from_numpy(self._kept[name])
         return scores
 
-    def _names(self, batch: Batch, units: Units) -> list[tuple[int, Unit]]:
-        ids, there, count = batch.ids.numpy(), batch.attention.numpy(), units.count.tolist()
-        pieces = units.pieces.sum(1).tolist()
-        return [
-            (xxhash.xxh3_64_intdigest(row[here].tobytes()), "token" if n == many else "word")
-            for row, here, n, many in zip(ids, there, count, pieces, strict=True)
-        ]
+    def _names(self, batch: Batch, units: Units) -> list[tuple[int, int]]:
+        """Of each text: its tokens, and how they are parted into units."""
+        parted = (xxhash.xxh3_64_intdigest(row.tobytes()) for row in _trimmed(units.of, batch.attention))
+        return list(zip(batch.names(), parted, strict=True))
 
-    def _learn(self, batch: Batch, units: Units, new: list[int], names: list[tuple[int, Unit]]) -> None:
+    def _learn(self, batch: Batch, units: Units, new: list[int], names: list[tuple[int, int]]) -> None:
         rows = torch.tensor(new)
-        told = self.ask(_rows(batch, rows), replace(units, of=units.of[rows], count=units.count[rows])).cpu()
+        told = self.ask(batch.pick(rows), replace(units, of=units.of[rows], count=units.count[rows])).cpu()
         for row, scores in zip(new, told, strict=True):
             many = int(units.count[row])
             self._kept[names[row]] = scores[:many].float().numpy().copy()
             self._size += many
 
 
-def _rows(batch: Batch, rows: Tensor) -> Batch:
-    """Some texts of a batch, in the rectangle that they had."""
-    types = None if batch.types is None else batch.types[rows]
-    return Batch(batch.ids[rows], batch.attention[rows], batch.words[rows], types)
+def _trimmed(values: Tensor, there: Tensor) -> list[npt.NDArray[Any]]:
+    return [row[here] for row, here in zip(values.numpy(), there.numpy(), strict=True)]

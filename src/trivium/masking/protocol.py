@@ -9,7 +9,7 @@ from typing import Any, Protocol, Self, runtime_checkable
 import torch
 from torch import Tensor
 
-from trivium.core import JSON, Task
+from trivium.core import JSON, Stage, Task
 from trivium.encoders import Encoder
 from trivium.kinds import Batch, Encoded
 from trivium.kinds.text import tokenize
@@ -39,6 +39,10 @@ class Models(Protocol):
 
     def finetuned(self, task: Task) -> Encoder:
         """The same after learning the training rows of a task; it has a head for it."""
+        ...
+
+    def stage(self, preset: str, **changes: Any) -> Stage:
+        """A stage with rates that suit these encoders, for those who learn by training them."""
         ...
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from trivium.errors import ConfigError
 from trivium.kinds import Batch
-from trivium.masking.units import Unit, Units, check_rate, from_the_left, hide
+from trivium.masking.units import Unit, Units, check_rate, hide
 
 
 @dataclass(frozen=True)
@@ -53,13 +53,15 @@ class Spans:
     """Hide words that stand together (SpanBERT, Joshi et al. 2020, section 3.1).
 
     Spans begin anywhere, are as long as a geometric distribution says, and are taken until the budget is spent; the
-    last is cut to fit. One that reaches into another adds what the other left.
+    last is cut to fit. One that reaches into another adds what the other left. One that reaches over the end of the
+    text goes on at its beginning, so that no place is favoured, however short the text.
 
     Attributes:
         rate: Share of the units to hide.
         unit: What spans are made of: ``word`` or ``token``.
-        stop: Chance that a span ends after each unit; 0.2 makes spans of 3.8 words in the mean, clipped at ``longest``.
-        longest: Most units of a span.
+        stop: Chance that a span ends after each unit, if it is not as long as it may be; 0.2 and ``longest`` 10 make
+            spans of 3.8 units in the mean.
+        longest: Most units of a span; longer ones are drawn again.
     """
 
     rate: float = 0.15
@@ -80,16 +82,29 @@ class Spans:
         return hide(batch, self.rate, self.unit, rng, self._order)
 
     def _order(self, units: Units, rng: torch.Generator) -> Tensor:
-        """Spans that begin at every unit, or before the first, get a random number; a unit has the highest of its."""
-        texts, width = units.there.shape
-        number = torch.rand(texts, width + self.longest - 1, generator=rng)
-        length = torch.empty(number.shape).geometric_(self.stop, generator=rng)
-        best = torch.zeros(texts, width)
-        for back in range(self.longest):
-            begin = self.longest - 1 - back
-            reaches = torch.where(length > back, number, 0.0)[:, begin : begin + width]
-            best = torch.maximum(best, reaches)
-        return from_the_left(best)
+        """The span that begins at a unit gets a random number; a unit has the best of its spans', the first in front.
+
+        ``[texts, width]``, float64.
+        """
+        number = torch.rand(units.there.shape, generator=rng).double()
+        length = self._lengths(units.there.shape, rng)
+        place, ring = torch.arange(units.width), units.count.clamp(min=1)[:, None]
+        best = torch.zeros_like(number)
+        for back in range(min(self.longest, units.width)):
+            begin = (place - back) % ring
+            reaches = length.gather(1, begin) > back
+            best = torch.where(reaches, torch.maximum(best, number.gather(1, begin) - 1e-10 * back), best)
+        return best
+
+    def _lengths(self, shape: torch.Size, rng: torch.Generator) -> Tensor:
+        """Lengths from 1 to ``longest``, a geometric distribution that is drawn again where it says more.
+
+        It forgets: what is left of a draw after whole multiples of ``longest`` is distributed as such a redraw.
+        """
+        if self.stop == 1:
+            return torch.ones(shape, dtype=torch.float64)
+        drawn = torch.empty(shape, dtype=torch.float64).geometric_(self.stop, generator=rng)
+        return (drawn - 1) % self.longest + 1
 
 
 def _any_order(units: Units, _rng: torch.Generator) -> Tensor:

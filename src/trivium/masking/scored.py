@@ -20,6 +20,17 @@ from trivium.store import atomic_folder
 _ABOUT = "masker.json"
 
 
+def class_name(thing: object) -> str:
+    """The class of something, as ``class_named`` finds it again."""
+    return f"{type(thing).__module__}:{type(thing).__qualname__}"
+
+
+def class_named(name: str) -> Any:
+    """The class that a name such as ``trivium.masking.words:WordTable`` stands for."""
+    module, _, cls = name.partition(":")
+    return getattr(importlib.import_module(module), cls)
+
+
 @dataclass(frozen=True)
 class Draw:
     """How units are taken by their scores: the keys that all scored maskers have in common.
@@ -79,9 +90,8 @@ class ScoredMasker:
 
     def save(self, folder: Path) -> None:
         """Write the masker into a folder that is there."""
-        kind = type(self.scorer)
         about = {
-            "scorer": f"{kind.__module__}:{kind.__qualname__}",
+            "scorer": class_name(self.scorer),
             "draw": asdict(self.draw),
             "settings": self.scorer.save(folder),
             "about": self.about,
@@ -98,8 +108,7 @@ class ScoredMasker:
         folder = Path(folder)
         try:
             about: Any = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
-            module, _, name = about["scorer"].partition(":")
-            kind = getattr(importlib.import_module(module), name)
+            kind = class_named(about["scorer"])
             return cls(Draw(**about["draw"]), kind.load(folder, about["settings"]), about["about"])
         except (OSError, ValueError, KeyError, TypeError, ImportError, AttributeError) as error:
             raise ArtifactError(

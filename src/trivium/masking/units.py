@@ -139,11 +139,6 @@ def gumbel(shape: torch.Size, rng: torch.Generator) -> Tensor:
     return -torch.log(-torch.log(torch.rand(shape, generator=rng).clamp(min=1e-20)))
 
 
-def from_the_left(numbers: Tensor) -> Tensor:
-    """Numbers of units, ``[texts, width]``, with equals put in the order in which they stand; float64."""
-    return numbers.double() - 1e-10 * torch.arange(numbers.shape[1])
-
-
 def check_rate(rate: float) -> None:
     """Refuse what is no share.
 

@@ -72,7 +72,7 @@ class Occurrences:
         if unit == "word":
             new[1:] = (words[1:] != words[:-1]) | (texts[1:] != texts[:-1])
         begins = np.flatnonzero(new)
-        ends = np.append(begins[1:], len(inside)).astype(np.int64)
+        ends = np.append(begins[1:], len(inside))[: len(begins)].astype(np.int64)
         keys = keys_of(encoded.ids[inside], begins)
         last = inside[ends - 1] + 1 if len(ends) else ends
         return cls(keys, texts[begins], inside[begins].astype(np.int64), last.astype(np.int64))

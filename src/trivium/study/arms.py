@@ -1,14 +1,17 @@
 """From the study file to arms: a selector, a recipe, and the questions that are asked of the results."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from trivium.config import StudyConfig, choose
-from trivium.core import JSON, Stage
+from trivium.core import JSON, Stage, Stream
 from trivium.documents import SELECTORS, Budget, NoDocuments, RandomDocuments, Selector
 from trivium.errors import ConfigError
-from trivium.masking import MASKERS
+from trivium.masking import Fits, Masker, RandomTokens, WholeWord
+from trivium.nmg import MASKERS, make_masker
+from trivium.training import compares, masks
 from trivium.training.recipes import Recipe, Spec, make_spec, make_stage
 from trivium.training.turns import planned_updates
 
@@ -32,14 +35,15 @@ def resolve(config: StudyConfig) -> dict[str, Arm]:
     """The arms of a study, every default written out.
 
     Raises:
-        ConfigError: a key is wrong, or an arm has a stage that reads documents and nothing to read, or the reverse.
+        ConfigError: a key is wrong, or an arm has a stage that reads documents and nothing to read, or the reverse, or
+            a masker and nothing to hide in, or one that compares and the study no corpus.
     """
     spec = make_spec(config.encoder)
     arms = {}
     for name, options in config.arms.items():
         where = f"arms.{name}"
         selector = choose(SELECTORS, options.documents or {"kind": "none"}, f"{where}.documents")
-        masker = choose(MASKERS, options.masker or {"kind": "random"}, f"{where}.masker")
+        masker = make_masker(options.masker or {"kind": "random"}, f"{where}.masker")
         stages = tuple(make_stage(s, spec, f"{where}.stages.{i}") for i, s in enumerate(options.stages))
         names = [stage.name for stage in stages]
         if len(set(names)) < len(names):
@@ -63,11 +67,22 @@ def resolve(config: StudyConfig) -> dict[str, Arm]:
             raise ConfigError(f"{where}: it chooses documents, but no stage reads them; add {{preset: tlm-joint}}.")
         if recipe.reads() and config.corpus is None:
             raise ConfigError(f"{where}: it reads documents, but the study has no 'corpus'.")
+        if masker != RandomTokens() and not masks(stages):
+            raise ConfigError(
+                f"{where}: it has a masker, but no stage hides anything; add {{preset: tapt}}, or take 'masker' out."
+            )
+        if compares(masker) and config.corpus is None:
+            raise ConfigError(
+                f"{where}.masker: {spelled_masker(masker)['kind']} compares the texts with general ones, but the study "
+                "has no 'corpus'. Name one; no arm needs to read it."
+            )
         arms[name] = Arm(name, selector, recipe)
     return arms
 
 
-def equalise(arms: Mapping[str, Arm], rows: int, tokens: Mapping[str, int], *, equal: str) -> dict[str, Arm]:
+def equalise(
+    arms: Mapping[str, Arm], rows: int, tokens: Mapping[str, Mapping[Stream, int]], *, equal: str
+) -> dict[str, Arm]:
     """Write every stage's length in updates, and let all arms spend alike.
 
     An arm that is shorter than the longest has its last stage lengthened: fine-tuning alone may go on for as long as
@@ -76,11 +91,11 @@ def equalise(arms: Mapping[str, Arm], rows: int, tokens: Mapping[str, int], *, e
     Args:
         arms: The arms.
         rows: Training rows of the task.
-        tokens: Tokens of each arm's documents.
+        tokens: Of each arm, the tokens of its documents and of its texts.
         equal: ``updates``, or ``nothing`` to leave the arms as they are.
     """
     lengths = {
-        name: [planned_updates(stage, rows, tokens.get(name, 0)) for stage in arm.recipe.stages]
+        name: [planned_updates(stage, rows, tokens.get(name, {})) for stage in arm.recipe.stages]
         for name, arm in arms.items()
     }
     longest = max(sum(updates) for updates in lengths.values())
@@ -97,10 +112,11 @@ def equalise(arms: Mapping[str, Arm], rows: int, tokens: Mapping[str, int], *, e
 
 
 def questions(arms: Mapping[str, Arm], baseline: str) -> list[tuple[str, str]]:
-    """Which arm is measured against which: each against the baseline, and each against its random twin.
+    """Which arm is measured against which: each against the baseline, and each against its random twins.
 
-    The random twin of an arm differs from it in nothing but that it reads random documents, as many of them. Against
-    the baseline one learns whether reading helped; against the twin, whether *choosing* did.
+    A random twin of an arm differs from it in nothing but that it reads random documents, as many of them, or that it
+    hides random words or tokens, as large a share. Against the baseline one learns whether reading and filling gaps
+    helped; against a twin, whether *choosing* did.
     """
     pairs = [(name, baseline) for name in arms if name != baseline]
     pairs += [(name, other) for name in arms for other in arms if other != baseline and _twins(arms[name], arms[other])]
@@ -108,16 +124,45 @@ def questions(arms: Mapping[str, Arm], baseline: str) -> list[tuple[str, str]]:
 
 
 def _twins(arm: Arm, twin: Arm) -> bool:
-    """Whether the second is the random twin of the first."""
-    chosen = not isinstance(arm.selector, RandomDocuments | NoDocuments) and isinstance(twin.selector, RandomDocuments)
-    return chosen and arm.recipe == twin.recipe and Budget.of(arm.selector) == Budget.of(twin.selector)
+    """Whether the second is a random twin of the first: one choice is left to chance, and all else is the same."""
+    if arm.recipe == twin.recipe:
+        chosen = not isinstance(arm.selector, RandomDocuments | NoDocuments)
+        random = isinstance(twin.selector, RandomDocuments)
+        return chosen and random and Budget.of(arm.selector) == Budget.of(twin.selector)
+    same = arm.selector == twin.selector and replace(arm.recipe, masker=twin.recipe.masker) == twin.recipe
+    return same and twin.recipe.masker in random_maskers(arm.recipe.masker)
+
+
+def random_maskers(masker: Masker | Fits) -> tuple[Masker, ...]:
+    """The maskers that hide as large a share at random, of the same units if it has some; none if it is one itself.
+
+    >>> from trivium.masking import Spans
+    >>> random_maskers(Spans(rate=0.3)), random_maskers(WholeWord())
+    ((WholeWord(rate=0.3),), ())
+    """
+    rate, unit = getattr(masker, "rate", None), getattr(masker, "unit", None)
+    if rate is None or isinstance(masker, RandomTokens | WholeWord):
+        return ()
+    words, tokens = WholeWord(rate), RandomTokens(rate)
+    return (words,) if unit == "word" else (tokens,) if unit == "token" else (words, tokens)
 
 
 def spelled(strategy: Any, kinds: Mapping[str, type[Any]]) -> dict[str, JSON]:
     """A strategy as the study file writes it, every default written out."""
     cls = type(strategy)
     name = next((kind for kind, known in kinds.items() if known is cls), f"{cls.__module__}:{cls.__qualname__}")
-    return {"kind": name, **asdict(strategy)}
+    return {"kind": name, **_plain(strategy)}
+
+
+def _plain(value: Any) -> JSON:
+    """A value in what YAML and JSON can say: mappings and what is in them, lists, folders by their names."""
+    if is_dataclass(value):
+        return {each.name: _plain(getattr(value, each.name)) for each in fields(value) if each.init}
+    if isinstance(value, Mapping):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return str(value) if isinstance(value, Path) else value
 
 
 def spelled_encoder(spec: Spec) -> dict[str, JSON]:
@@ -136,7 +181,7 @@ def spelled_arm(arm: Arm) -> dict[str, JSON]:
 
 def spelled_stage(stage: Stage) -> dict[str, JSON]:
     """A stage as the study file writes it."""
-    return {key: dict(value) if isinstance(value, Mapping) else value for key, value in asdict(stage).items()}
+    return dict(_plain(stage))
 
 
 def spelled_masker(masker: Any) -> dict[str, JSON]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from trivium.core import JSON
 from trivium.study.report_run import Curve, Curves
 from trivium.study.report_text import short
 from trivium.study.report_verdict import Comparison
@@ -105,6 +106,32 @@ def curves(lines: Curves, styles: Mapping[str, Style], ylabel: str, name: str, a
         axes.set_ylabel(ylabel)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        return _svg(figure, name, alt)
+
+
+def learning(history: JSON, name: str, alt: str) -> Markup:
+    """Policy minus random by episode: a dot for each, the running mean, and its interval as a band."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    with _settings():
+        figure = Figure(figsize=(WIDTH, 3.0), layout="constrained")
+        axes = figure.subplots()
+        dots = thin(list(enumerate(history["differences"], 1)), most=300)
+        axes.plot(*zip(*dots, strict=True), "o", color=LINE, markersize=3)
+        known = {
+            key: [(i, y) for i, y in enumerate(history[key], 1) if y is not None] for key in ("mean", "low", "high")
+        }
+        if known["mean"]:
+            mean, low, high = (thin(curve) for curve in known.values())
+            x = [at for at, _ in mean]
+            axes.fill_between(x, [y for _, y in low], [y for _, y in high], color=PALETTE[0], alpha=0.22, linewidth=0)
+            axes.plot(*zip(*mean, strict=True), color=PALETTE[0], linewidth=1.8)
+        axes.axhline(0, color=INK, linewidth=1)
+        axes.grid(visible=True)
+        axes.set_xlabel("episodes")
+        axes.set_ylabel("nats a row")
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         return _svg(figure, name, alt)
 
 

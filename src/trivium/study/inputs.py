@@ -10,11 +10,11 @@ from trivium.errors import ConfigError
 from trivium.kinds import kind_of
 from trivium.study.arms import Arm
 from trivium.study.progress import Reporter
-from trivium.training import torch_device
+from trivium.training import compares, torch_device
 
 
 def load_inputs(config: StudyConfig, arms: Mapping[str, Arm], reporter: Reporter) -> tuple[Task, Corpus | None]:
-    """The task with all its splits, and the corpus if any arm reads.
+    """The task with all its splits, and the corpus if any arm reads, or compares what it hides with general text.
 
     Raises:
         DataError: a file is not what it should be.
@@ -38,7 +38,7 @@ def load_inputs(config: StudyConfig, arms: Mapping[str, Arm], reporter: Reporter
             except ConfigError as error:
                 raise ConfigError(f"arms.{name}, stage '{stage.name}', {error}") from None
     corpus = config.corpus_config
-    if corpus is None or not any(arm.recipe.reads() for arm in arms.values()):
+    if corpus is None or not any(arm.recipe.reads() or compares(arm.recipe.masker) for arm in arms.values()):
         return task, None
     with reporter.phase("reading the corpus") as bar:
         return task, load_corpus(corpus.path, columns=corpus.columns, window=corpus.window, progress=bar)

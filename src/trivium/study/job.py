@@ -10,13 +10,15 @@ from pathlib import Path
 from trivium.config import build, choose
 from trivium.core import JSON, Stage
 from trivium.engine import Send
-from trivium.masking import MASKERS
+from trivium.masking import Masker, ScoredMasker
+from trivium.nmg import MASKERS
 from trivium.store import Artifact, Store
 from trivium.study.reading import load_documents, load_reading_tokenizer, load_saved_task
 from trivium.training import Encoder, new_encoder, run_stage, torch_device
 from trivium.training.recipes import Spec, make_spec
 
 _EVERY = 0.5  # seconds between two messages about progress
+_COUNTED = ("updates", "tokens", "padded", "maskable", "hidden", "seconds")
 
 
 def train_arm(item: JSON, send: Send) -> JSON:
@@ -24,8 +26,8 @@ def train_arm(item: JSON, send: Send) -> JSON:
 
     Args:
         item: ``root`` (run folder), ``task`` and ``reading`` (artifact folders), ``encoder``, ``masker``, ``stages``
-            (as the study file spells them), ``head`` (folder of a warm head, or none), ``origin`` (what else weights
-            depend on) and ``seed``.
+            (as the study file spells them), ``fitted`` (artifact folder of a masker that learned first, or none),
+            ``head`` (folder of a warm head, or none), ``origin`` (what else weights depend on) and ``seed``.
         send: Told ``{"stage": i, "done": updates, "total": updates}`` now and then.
 
     Returns:
@@ -41,7 +43,7 @@ def train_arm(item: JSON, send: Send) -> JSON:
             "parent": parent.key if parent else None,
             "task": Path(item["task"]).name,
             "reading": Path(item["reading"]).name,
-            "masker": item["masker"],
+            "masker": Path(item["fitted"]).name if item["fitted"] else item["masker"],
             "stage": item["stages"][i],
             "seed": item["seed"],
             "max_length": max(s.max_length for s in stages),
@@ -80,16 +82,24 @@ def _stage_writer(
             stage,
             load_saved_task(Path(item["task"])),
             documents=load_documents(reading, stage.max_length),
-            masker=choose(MASKERS, item["masker"], "masker"),
+            masker=_masker(item),
             seed=item["seed"],
             resume=resume,
             watch=watch,
         )
         encoder.save(folder)
-        about = {"updates": trace.updates, "tokens": trace.tokens, "padded": trace.padded, "seconds": trace.seconds}
+        about = {name: getattr(trace, name) for name in _COUNTED}
         (folder / "trace.json").write_text(json.dumps({**about, "stage": stage.name, "events": trace.events}))
 
     return write
+
+
+def _masker(item: JSON) -> Masker:
+    """The arm's masker, as it is or as it was fitted."""
+    if item["fitted"]:
+        return ScoredMasker.from_pretrained(item["fitted"])
+    masker: Masker = choose(MASKERS, item["masker"], "masker")
+    return masker
 
 
 def _teller(send: Send, stage: int) -> Callable[[int, int], None]:

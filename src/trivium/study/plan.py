@@ -2,7 +2,7 @@
 
 ``trivium check`` prints it. It reads and screens all the data, and leaves nothing in the run folder. What is timed is
 real (this encoder, these texts, this machine); what is multiplied is an estimate, and choosing and tokenising documents
-are not in it.
+are not in it, nor is what a masker does that learns first: a random one stands for it here.
 """
 
 import resource
@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from itertools import count, islice
 from pathlib import Path
 
@@ -20,15 +20,18 @@ import numpy as np
 
 from trivium import seeds
 from trivium.config import StudyConfig, build, load_config
-from trivium.core import JSON, Corpus, Stage, Task
+from trivium.core import JSON, Corpus, Stage, Stream, Task
 from trivium.data import count_words, fingerprint64
 from trivium.documents import Budget
 from trivium.documents.heldout import EQUAL, HeldOut, words_of
 from trivium.documents.screens import Screens
+from trivium.encoders.streams import padded_tokens
 from trivium.engine import cores
-from trivium.study.arms import Arm, equalise, resolve
+from trivium.masking import Fits, Masker, RandomTokens
+from trivium.study.arms import Arm, equalise, random_maskers, resolve
 from trivium.study.inputs import load_inputs, worker_count
 from trivium.study.progress import Bar, Reporter, Silent
+from trivium.study.reading import window_lengths
 from trivium.training import encode_documents, make_tokenizer, new_encoder, torch_device
 from trivium.training.loop import StageRun
 from trivium.training.recipes import make_spec
@@ -129,7 +132,8 @@ class Plan:
                 "",
                 f"encoder   {_large(self.parameters)} parameters, on {torch_device()}",
                 f"training  about {_time(self.seconds)} for {len(self.arms)} arms × {self.seeds} seeds, "
-                f"{self.workers} at a time; early stopping may shorten it. Choosing documents comes on top.",
+                f"{self.workers} at a time; early stopping may shorten it.",
+                "          Choosing what to read, and learning what to hide, come on top.",
                 f"memory    about {self.memory / 2**30:.1f} GiB",
                 f"disk      about {self.disk / 2**20:,.0f} MiB of models",
                 f"compute   {self.flops:.1e} FLOPs",
@@ -202,16 +206,31 @@ class _Timing:
         self.tokenizer = make_tokenizer(self.spec, task, self.texts)
         self.threads = max(1, cores() // workers)
         self.known: dict[str, _Update] = {}
+        self.sizes: dict[int, int] = {}
         self.parameters = 0
 
-    def tokens(self, arms: Mapping[str, Arm]) -> dict[str, int]:
-        """About how many tokens each arm will read: for a stage whose length is in passes over its documents."""
-        if self.corpus is None:
-            return {}
-        per_word = len(encode_documents(self.tokenizer, self.texts, 512).ids) / sum(map(count_words, self.texts))
+    def tokens(self, arms: Mapping[str, Arm]) -> dict[str, dict[Stream, int]]:
+        """About how many tokens each arm will read: for a stage whose length is in passes over documents or texts."""
+        found: dict[str, dict[Stream, int]] = {name: {"documents": self._document_tokens(arms[name])} for name in arms}
+        for name, arm in arms.items():
+            lengths = window_lengths(arm.recipe.stages, "texts")
+            found[name]["texts"] = max(map(self._text_tokens, lengths), default=0)
+        return found
+
+    def _document_tokens(self, arm: Arm) -> int:
+        if not self.texts or self.corpus is None:
+            return 0
         total = int(self.corpus.words.sum(dtype=np.int64))
-        most = {name: Budget.of(arm.selector).max_tokens or total for name, arm in arms.items()}
-        return {name: int(min(total, words) * per_word) for name, words in most.items()}
+        return int(min(total, Budget.of(arm.selector).max_tokens or total) * self._per_word)
+
+    @cached_property
+    def _per_word(self) -> float:
+        return len(encode_documents(self.tokenizer, self.texts, 512).ids) / sum(map(count_words, self.texts))
+
+    def _text_tokens(self, length: int) -> int:
+        if length not in self.sizes:
+            self.sizes[length] = padded_tokens(encode_documents(self.tokenizer, self.task.passages()[0], length))
+        return self.sizes[length]
 
     def plan(self, arm: Arm, stage: Stage) -> StagePlan:
         """What a stage takes; stages that differ in length and rate alone are timed once."""
@@ -232,13 +251,20 @@ class _Timing:
         self.parameters = encoder.parameter_count
         documents = encode_documents(self.tokenizer, self.texts, stage.max_length) if self.texts else None
         with seeds.torch_scope(0, "plan"), torch_threads(self.threads):
-            run = StageRun(encoder, stage, self.task, documents, arm.recipe.masker, seed=0)
+            run = StageRun(encoder, stage, self.task, documents, _stand_in(arm.recipe.masker), seed=0)
             encoder.train()
             found = {stream: _steps(run, stream) for stream in run.streams}
             look = _timed(run.look) if run.dev is not None else 0.0
         turns = Counter(run.turns.turn(update)[0] for update in range(len(run.turns.cycle) * _CYCLES))
         seconds, tokens = (sum(turns[s] * found[s][i] for s in found) / turns.total() for i in (0, 1))
         return _Update(seconds, tokens, look)
+
+
+def _stand_in(masker: Masker | Fits) -> Masker:
+    """A masker that is ready to choose: as large a share at random where the arm's own learns first."""
+    if not isinstance(masker, Fits):
+        return masker
+    return next(iter(random_maskers(masker)), RandomTokens())
 
 
 def _steps(run: StageRun, stream: str) -> tuple[float, float]:

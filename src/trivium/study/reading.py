@@ -1,13 +1,14 @@
 """What an arm's encoders will read, laid out once: the sealed task, the tokenizer and the tokenised documents."""
 
 import json
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 
-from trivium.core import JSON, SPLITS, Task
+from trivium.core import JSON, SPLITS, Stage, Stream, Task
 from trivium.encoders.encoder import load_tokenizer
 from trivium.encoders.streams import padded_tokens
 from trivium.kinds import Encoded
@@ -33,16 +34,26 @@ def load_saved_task(folder: Path) -> Task:
     return Task(about["name"], about["kind"], about["metric"], tuple(about["labels"]), tables, tuple(about["notes"]))
 
 
-def save_reading(spec: Spec, task: Task, documents: list[str], lengths: set[int], folder: Path) -> None:
-    """Make the tokenizer and tokenise the documents, once for every window length that a stage asks for."""
+def window_lengths(stages: Iterable[Stage], stream: Stream) -> list[int]:
+    """The lengths of the windows in which stages read a stream."""
+    return sorted({stage.max_length for stage in stages if stream in stage.mix})
+
+
+def save_reading(spec: Spec, task: Task, documents: list[str], stages: Sequence[Stage], folder: Path) -> None:
+    """Make the tokenizer and tokenise the documents, once for every window length that a stage asks for.
+
+    The task's own texts are tokenised too, but only counted: a stage has them in the task.
+    """
     tokenizer = make_tokenizer(spec, task, documents)
     tokenizer.save_pretrained(folder / "tokenizer")
-    sizes = {}
-    for length in sorted(lengths) if documents else []:
+    sizes: dict[Stream, dict[int, int]] = {"documents": {}, "texts": {}}
+    for length in window_lengths(stages, "documents") if documents else []:
         encoded = encode_documents(tokenizer, documents, length)
-        sizes[length] = padded_tokens(encoded)
+        sizes["documents"][length] = padded_tokens(encoded)
         for name in _ARRAYS:
             np.save(folder / f"{name}-{length}.npy", getattr(encoded, name), allow_pickle=False)
+    for length in window_lengths(stages, "texts"):
+        sizes["texts"][length] = padded_tokens(encode_documents(tokenizer, task.passages()[0], length))
     about = {"encoder": asdict(spec), "vocabulary": len(tokenizer), "tokens": sizes}
     (folder / "reading.json").write_text(json.dumps(about))
 
@@ -59,7 +70,7 @@ def load_reading_tokenizer(folder: Path) -> JSON:
     return load_tokenizer(str(folder / "tokenizer"))
 
 
-def reading_tokens(folder: Path) -> int:
-    """Tokens of the documents, padding included, at the window length that makes the most of them."""
+def reading_tokens(folder: Path) -> dict[Stream, int]:
+    """Tokens of the documents and of the texts, padding included, at the window length that makes the most of them."""
     sizes = json.loads((folder / "reading.json").read_text())["tokens"]
-    return max(sizes.values(), default=0)
+    return {stream: max(sizes[stream].values(), default=0) for stream in ("documents", "texts")}

@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from trivium.store import atomic_write
-from trivium.study import figures, report_markdown, report_tables, report_text, report_verdict
+from trivium.study import figures, report_hiding, report_markdown, report_tables, report_text, report_verdict
 from trivium.study.figures import Style
 from trivium.study.report_run import Curves, Run, read_run
 from trivium.study.report_text import metric_name, number
@@ -27,6 +27,7 @@ FILTERS = {
     "metric": metric_name,
     "nearness": report_text.nearness,
     "number": number,
+    "percent": report_hiding.percent,
     "plural": report_text.plural,
     "points": report_text.points,
     "probability": report_text.probability,
@@ -77,6 +78,7 @@ def _html(run: Run) -> str:
         labels=report_tables.label_table(run),
         confusions=report_tables.confusions(run),
         choices=report_tables.choices(run),
+        hiding=report_tables.hidings(run),
         origin=report_tables.origin_of(run),
         figures=_figures(run),
     )
@@ -98,6 +100,7 @@ def _figures(run: Run) -> dict[str, Any]:
         "dev": _curves(dev, styles, f"{metric} on dev", "dev"),
         "mlm": _curves(run.curves["mlm"], styles, "masked-language-model loss", "mlm"),
         "task": _curves(run.curves["task"], styles, "loss on the task", "task"),
+        "learning": _learning(run),
         "legend": [(arm, figures.swatch(styles[arm], f"swatch-{i}")) for i, arm in enumerate(arms) if arm in drawn],
     }
 
@@ -122,3 +125,11 @@ def _dots(run: Run, styles: Mapping[str, Style], metric: str) -> Markup | None:
 def _curves(lines: Curves, styles: Mapping[str, Style], ylabel: str, name: str) -> Markup | None:
     alt = f"{ylabel} over updates, a line for each arm and seed."
     return figures.curves(lines, styles, ylabel, name, alt) if lines else None
+
+
+def _learning(run: Run) -> dict[str, Markup]:
+    """How each policy was learned, by arm."""
+    found = report_tables.hidings(run)
+    alt = "Policy minus random masking, episode by episode; the verdict below has the number that counts."
+    learned = enumerate(found.learned if found else ())
+    return {one.arm: figures.learning(one.history, f"learning-{i}", alt) for i, one in learned if one.history}

@@ -5,8 +5,9 @@ import textwrap
 import unicodedata
 from collections.abc import Sequence
 
+from trivium.study.report_hiding import NONE, Hiding
 from trivium.study.report_run import Run
-from trivium.study.report_tables import ArmRow, Choice, arm_rows, choices, cost_notes, label_table, origin_of
+from trivium.study.report_tables import ArmRow, Choice, arm_rows, choices, cost_notes, hidings, label_table, origin_of
 from trivium.study.report_text import (
     NOTHING,
     clip,
@@ -56,6 +57,7 @@ def markdown(run: Run) -> str:
         bullets([f"{short(a.name)}: {a.stages}" for a in arms if a.stages != NOTHING]),
         wrapped(plain(" ".join(cost_notes(run)))) if cost_notes(run) else "",
         _documents(choices(run)),
+        _hidden(hidings(run)),
         "## Notes on the data",
         bullets(origin.notes or ["Nothing out of the ordinary was found while loading."]),
     ]
@@ -115,6 +117,29 @@ def _documents(found: Sequence[Choice]) -> str:
         for c in found
     ]
     return f"## Documents that were read\n\n{chosen}\n\n{bullets(left_out)}"
+
+
+def _hidden(found: Hiding | None) -> str:
+    """The maskers in short; texts and lifts stand in the HTML report."""
+    if found is None:
+        return ""
+    shares = table(("arm", "words", "tokens"), [row[:3] for row in found.shares], "lrr")
+    named = [(arm, *top) for arm, _, _, *top in found.shares if set(top) != {NONE}]
+    pairs = [(f"{short(a)} and {short(b)}", *numbers) for a, b, *numbers in found.pairs]
+    common = table(("maskers", "same draws", "own draws", "by chance"), pairs, "lrrr") if pairs else ""
+    parts = [
+        "## What was hidden",
+        wrapped(
+            f"Share of words and tokens that are hidden, in {found.looked}; and words with their lift: how many "
+            "times as often they are hidden as words are on the mean."
+        ),
+        shares,
+        bullets([f"{short(arm)}: most lifted {lifted}; most avoided {avoided}" for arm, lifted, avoided in named]),
+        common and wrapped("What two maskers hide of the same text, as a share of what either hides:"),
+        common,
+        bullets([f"{short(one.arm)}: {one.sentence}" for one in found.learned if one.sentence]),
+    ]
+    return "\n\n".join(part for part in parts if part)
 
 
 def bullets(lines: Sequence[str]) -> str:

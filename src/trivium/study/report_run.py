@@ -32,6 +32,7 @@ class Run:
         scores: The lines of ``scores.jsonl``.
         curves: What was measured by update: ``value`` (the metric on dev), ``mlm`` and ``task`` (training losses).
         examples: ``examples.json`` of each choice of documents, by artifact folder.
+        hiding: ``hiding.json`` of each arm that was looked at while it hides.
         config: ``config.yaml`` as it lies there; empty if there is none.
         settings: What ``config.yaml`` says.
         problems: What is missing or could not be read.
@@ -42,6 +43,7 @@ class Run:
     scores: tuple[JSON, ...]
     curves: Mapping[str, Curves]
     examples: Mapping[str, JSON]
+    hiding: Mapping[str, JSON]
     config: str
     settings: JSON
     problems: tuple[str, ...]
@@ -67,6 +69,10 @@ def read_run(folder: Path) -> Run:
             for arm in (manifest.get("arms") or {}).values()
             for name in (arm.get("documents") or {}).values()
             if name
+        },
+        hiding={
+            arm: _object(folder, f"artifacts/{name}/hiding.json", problems)
+            for arm, name in ((manifest.get("hiding") or {}).get("arms") or {}).items()
         },
         config=config,
         settings=settings,

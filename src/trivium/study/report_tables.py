@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trivium.core import JSON
+from trivium.study.report_hiding import Hiding, hiding_rows
 from trivium.study.report_run import Run
 from trivium.study.report_text import (
     NOTHING,
@@ -26,6 +27,7 @@ from trivium.study.report_verdict import LINEAR
 MOST_LABELS = 30
 MOST_CONFUSED = 15
 MOST_SOURCES = 12
+MOST_SETTINGS = 8
 LABELS = {  # what is counted: what the labels are, and one of them
     "rows": ("Labels", "label"),
     "entities": ("Types of entities", "type"),
@@ -149,12 +151,16 @@ def _reads(about: JSON) -> str:
 
 def _hides(about: JSON) -> str:
     """The masker, where a stage uses it."""
-    masks = any("documents" in (s.get("mix") or {}) or s.get("mlm_weight") for s in about.get("stages") or [])
+    masks = any(
+        {"documents", "texts"} & {*(s.get("mix") or {})} or s.get("mlm_weight") for s in about.get("stages") or []
+    )
     return _settings(about["masker"]) if masks and about.get("masker") else NOTHING
 
 
 def _settings(options: JSON) -> str:
     rest = [f"{key} {_value(value)}" for key, value in options.items() if key != "kind" and value is not None]
+    if len(rest) > MOST_SETTINGS:
+        rest = [*rest[:MOST_SETTINGS], f"{len(rest) - MOST_SETTINGS} more in config.yaml"]
     return f"{options['kind']} ({', '.join(rest)})" if rest else str(options["kind"])
 
 
@@ -295,6 +301,11 @@ def _choice(about: JSON, arms: Mapping[str, Sequence[str]], seeds: int, *, show:
         examples=tuple(e for i, e in enumerate(examples) if i in first),
         more=tuple(e for i, e in enumerate(examples) if i not in first),
     )
+
+
+def hidings(run: Run) -> Hiding | None:
+    """What the arms hid; none where nobody looked, since all hide at random."""
+    return hiding_rows(run.hiding, (run.manifest.get("hiding") or {}).get("overlap") or [])
 
 
 def origin_of(run: Run) -> Origin:

@@ -36,12 +36,14 @@ from trivium.study.arms import (
     spelled_masker,
     spelled_stage,
 )
+from trivium.study.fitting import Ground, Shared, fit_masker
+from trivium.study.hiding_arms import Hider, look, overlaps, told, worth_a_look
 from trivium.study.inputs import load_inputs, worker_count
 from trivium.study.judging import judge_linear, judge_model, score_line
 from trivium.study.linear import LINEAR_MODELS
 from trivium.study.manifest import now, provenance, software
 from trivium.study.progress import Reporter, Silent
-from trivium.study.reading import reading_tokens, save_reading, save_task
+from trivium.study.reading import reading_tokens, save_reading, save_task, window_lengths
 from trivium.study.report import write_report
 from trivium.study.report_verdict import LINEAR
 from trivium.study.verdict import ArmResult, Verdict, decide
@@ -123,6 +125,26 @@ def choose_documents(
         return _Run(config, store, reporter or Silent(), _command("documents", study, overrides)).choose()
 
 
+def choose_maskers(
+    study: StudyConfig | Path | str,
+    overrides: Sequence[str] = (),
+    *,
+    runs: Path | str = "runs",
+    reporter: Reporter | None = None,
+) -> JSON:
+    """Make every arm's masker ready, look at what it hides, and do nothing else; ``run`` will find them ready.
+
+    Returns:
+        ``arms``: for each that hides, with the first seed, its ``masker`` as the study file writes it, the ``folder``
+        and what ``study.hiding.describe`` says; ``overlap``: how much each two of them hide of the same.
+    """
+    config = study if isinstance(study, StudyConfig) else load_config(study, overrides)
+    store = Store(Path(runs) / config.name)
+    with store.owned(), engine.using(_cluster(config)):
+        store.sweep()
+        return _Run(config, store, reporter or Silent(), _command("masker", study, overrides)).hide()
+
+
 def _cluster(config: StudyConfig) -> engine.Ray | None:
     """Where the corpus is searched, if not here; a cluster that is not there is said so before any work."""
     if config.engine.kind == "local":
@@ -154,7 +176,12 @@ class _Run:
         tokens = {arm: reading_tokens(prepared[arm, self.seeds[0]].reading.folder) for arm in self.arms}
         self.arms = equalise(self.arms, len(self.task.rows("train")), tokens, equal=self.config.equal)
         self.head = self._warm_head()
+        self.maskers = self._fit_maskers(prepared)
         self._describe(prepared)
+        if worth_a_look(self.arms):
+            seen = self._look(prepared)
+            folders = {name: made.folder.name for name, made in seen.items()}
+            self.manifest["hiding"] = {"arms": folders, "overlap": overlaps(seen)}
         stages = self._train(prepared)
         self._write_events(stages)
         verdict = self._judge(stages)
@@ -171,6 +198,13 @@ class _Run:
                 made = self._documents(arm, self.seeds[0])
                 chosen[name] = {"folder": str(made.folder), **json.loads((made.folder / "examples.json").read_text())}
         return chosen
+
+    def hide(self) -> JSON:
+        self._open()
+        prepared = {(name, self.seeds[0]): self._prepare(arm, self.seeds[0]) for name, arm in self.arms.items()}
+        self.head = self._warm_head()
+        self.maskers = self._fit_maskers(prepared)
+        return told(self._look(prepared), self.arms)
 
     def _open(self) -> None:
         """Read the data, and write down what is about to be done."""
@@ -204,20 +238,44 @@ class _Run:
     def _prepare(self, arm: Arm, seed: int) -> Prepared:
         """Choose an arm's documents, train its tokenizer and tokenise them."""
         documents = None if isinstance(arm.selector, NoDocuments) else self._documents(arm, seed)
-        lengths = {stage.max_length for stage in arm.recipe.stages if "documents" in stage.mix}
+        stages = arm.recipe.stages
         inputs = {
             "origin": self.origin,
             "documents": documents.key if documents else None,
             "task": self.sealed.key,
-            "lengths": sorted(lengths),
+            "lengths": window_lengths(stages, "documents"),
+            "texts": window_lengths(stages, "texts"),
         }
 
         def write(folder: Path) -> None:
             texts = Selection.load(documents.folder, self.corpus).texts() if documents else []
             with self.reporter.phase(f"tokenising for {arm.name}"):
-                save_reading(self.spec, self.task.sealed(), texts, lengths, folder)
+                save_reading(self.spec, self.task.sealed(), texts, stages, folder)
 
         return Prepared(documents, self._keep(self.store.make("reading", inputs, write)))
+
+    def _fit_maskers(self, prepared: Mapping[tuple[str, int], Prepared]) -> dict[tuple[str, int], Artifact]:
+        """Let maskers that learn first do so, here and not in the workers: arms and seeds share what they can."""
+        shared, origin = Shared(self.corpus, self.task, self.screens), self._origin_with_head()
+        fitted = {}
+        for name, seed in sorted(prepared, key=lambda one: self.seeds.index(one[1])):  # arms share by seed
+            choices = prepared[name, seed]
+            ground = Ground(self.sealed, choices.reading, choices.documents, self.head, origin, shared)
+            made = fit_masker(self.store, self.arms[name], self.spec, ground, seed, self.reporter)
+            if made is not None:
+                fitted[name, seed] = self._keep(made)
+        return fitted
+
+    def _look(self, prepared: Mapping[tuple[str, int], Prepared]) -> dict[str, Artifact]:
+        """Look at what each arm that hides anything hides, with the first seed."""
+        seed = self.seeds[0]
+        hiders = [
+            Hider(arm, prepared[name, seed].reading, self.maskers.get((name, seed)))
+            for name, arm in self.arms.items()
+            if masks(arm.recipe.stages)
+        ]
+        seen = look(self.store, self.sealed, hiders, self.reporter)
+        return {name: self._keep(made) for name, made in seen.items()}
 
     def _documents(self, arm: Arm, seed: int) -> Artifact:
         assert self.corpus is not None
@@ -279,6 +337,7 @@ class _Run:
                 "documents": {str(seed): made.folder.name if made else None for seed, made in documents.items()},
                 "selector": spelled(arm.selector, SELECTORS),
                 "masker": spelled_masker(arm.recipe.masker),
+                "fitted": {str(seed): made.folder.name for (arm, seed), made in self.maskers.items() if arm == name},
                 "stages": [spelled_stage(stage) for stage in arm.recipe.stages],
                 "budget": {"updates": sum(stage.updates or 0 for stage in arm.recipe.stages)},
             }
@@ -315,18 +374,22 @@ class _Run:
         return stages
 
     def _item(self, name: str, seed: int, prepared: Prepared) -> JSON:
-        recipe = self.arms[name].recipe
+        recipe, fitted = self.arms[name].recipe, self.maskers.get((name, seed))
         return {
             "root": str(self.store.root.resolve()),
             "task": str(self.sealed.folder.resolve()),
             "reading": str(prepared.reading.folder.resolve()),
             "encoder": spelled_encoder(self.spec),
-            "origin": self.origin if self.head is None else {**self.origin, "head": self.head.key},
+            "origin": self._origin_with_head(),
             "head": None if self.head is None else str(self.head.folder.resolve()),
             "masker": spelled_masker(recipe.masker),
+            "fitted": str(fitted.folder.resolve()) if fitted else None,
             "stages": [spelled_stage(stage) for stage in recipe.stages],
             "seed": seed,
         }
+
+    def _origin_with_head(self) -> JSON:
+        return self.origin if self.head is None else {**self.origin, "head": self.head.key}
 
     def _judge(self, stages: Mapping[tuple[str, int], list[Path]]) -> Verdict:
         """Open the test split, once per arm and seed, and compare."""
@@ -452,7 +515,8 @@ def _command(verb: str, study: StudyConfig | Path | str, overrides: Sequence[str
 def _work(stage: JSON, task: Task) -> float:
     """How much a stage has to do, in tokens: what the bar of training counts."""
     rows = stage["batch_rows"] * min(stage["max_length"], 64)
-    per_cycle = stage["mix"].get("documents", 0) * stage["batch_tokens"] + stage["mix"].get("task", 0) * rows
+    read = stage["mix"].get("documents", 0) + stage["mix"].get("texts", 0)
+    per_cycle = read * stage["batch_tokens"] + stage["mix"].get("task", 0) * rows
     return float(stage["updates"] * per_cycle / sum(stage["mix"].values()))
 
 

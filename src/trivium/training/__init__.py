@@ -4,80 +4,56 @@ What is read, hidden and learned beside is decided in other rooms; this one only
 """
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
-from trivium import seeds
 from trivium.core import Selection, Stage, Task
-from trivium.encoders.encoder import (
-    Encoder,
-    Pretrained,
-    Scratch,
-    from_pretrained,
-    from_scratch,
-    load_tokenizer,
-    torch_device,
-)
-from trivium.encoders.tokenizer import train_tokenizer
+from trivium.encoders.encoder import Encoder, Pretrained, Scratch, torch_device
 from trivium.errors import ConfigError
 from trivium.kinds import Encoded
-from trivium.kinds.text import tokenize
-from trivium.masking import Masker
+from trivium.masking import Fits, Masker, RandomTokens
 from trivium.training import recipes
 from trivium.training.evaluation import evaluate
 from trivium.training.loop import Trace, run_stage
+from trivium.training.models import (
+    StudyModels,
+    background_of,
+    compares,
+    encode_documents,
+    make_ready,
+    make_tokenizer,
+    new_encoder,
+    seed_of,
+    what_is_known,
+)
 from trivium.training.parallel import world
 from trivium.training.recipes import Recipe
-from trivium.training.warmup import WarmHead, Warmup, masks, put_head, warm_up
+from trivium.training.warmup import WarmHead, Warmup, masks, warm_up
 
 __all__ = [
     "Encoder",
     "Pretrained",
     "Recipe",
     "Scratch",
+    "StudyModels",
     "Trace",
     "WarmHead",
     "Warmup",
+    "background_of",
+    "compares",
     "encode_documents",
     "evaluate",
+    "make_ready",
     "make_tokenizer",
     "masks",
     "new_encoder",
     "recipes",
     "run_stage",
+    "seed_of",
     "torch_device",
     "train",
     "warm_up",
+    "what_is_known",
 ]
-
-
-def make_tokenizer(spec: Scratch | Pretrained, task: Task, documents: list[str], auxiliary: Sequence[Task] = ()) -> Any:
-    """The tokenizer of an encoder: its own, or one trained on the tasks' training texts and the documents."""
-    if isinstance(spec, Pretrained):
-        return load_tokenizer(spec.pretrained, spec.revision)
-    texts = [text for one in (task, *auxiliary) for text in one.texts("train")]
-    return train_tokenizer([*texts, *documents], spec.vocabulary, lower=spec.lower)
-
-
-def new_encoder(
-    spec: Scratch | Pretrained, tokenizer: Any, max_length: int, seed: int, head: Path | None = None
-) -> Encoder:
-    """An encoder to start from; from scratch, its weights are a function of the seed.
-
-    ``head`` is the folder of a gap-filling head that ``warm_up`` keeps, for a pretrained encoder that has none.
-    """
-    with seeds.torch_scope(seed, "encoder"):
-        if isinstance(spec, Scratch):
-            return from_scratch(spec, tokenizer, max_length)
-        encoder = from_pretrained(spec)
-    if head is not None:
-        put_head(encoder, head)
-    return encoder
-
-
-def encode_documents(tokenizer: Any, texts: list[str], max_length: int) -> Encoded:
-    """Tokenise documents into windows of at most ``max_length`` tokens, losing nothing."""
-    return tokenize(tokenizer, texts, max_length, windows=True)
 
 
 def train(
@@ -87,25 +63,29 @@ def train(
     encoder: Scratch | Pretrained | str | None = None,
     documents: Selection | None = None,
     auxiliary: Sequence[Task] = (),
-    masker: Masker | None = None,
+    masker: Masker | Fits | None = None,
+    background: Sequence[str] | None = None,
     seed: int = 0,
     watch: Callable[[str, int, int], None] | None = None,
 ) -> Encoder:
     """Train an encoder for a task.
 
     A pretrained encoder that came without a head for gaps gets one before a recipe that hides tokens: warmed up on the
-    documents and the task's training texts once, and kept (``warm_up``).
+    documents and the task's training texts once, and kept (``warm_up``). A masker that learns first does so next, from
+    the task's training rows and the documents (``masking.Known``).
 
     Args:
-        task: The task; its test split is not looked at.
+        task: The task; its test split is not looked at, but to keep it out of ``background``.
         recipe: The stages, for example ``recipes.tlm()``.
         encoder: From scratch: a size such as ``"mini"``, or a ``Scratch``. Pretrained: a folder or a hub name. None
             takes the one that the recipe was made for.
         documents: What to read: a selection that remembers its corpus.
         auxiliary: Tasks to learn beside it, of any kind; only their training rows are looked at.
         masker: Where to hide tokens, in place of the recipe's.
+        background: General text for a masker that compares; none takes a random part of the corpus that the documents
+            were chosen from, screened as they were by default, and so without the task's held-out texts.
         seed: Of everything random.
-        watch: Told the stage (or ``warm-up``), how many updates are done and how many there are.
+        watch: Told the stage (or ``warm-up``, or ``masker``), how many updates are done and how many there are.
 
     Returns:
         The encoder; ``encoder.save(folder)`` writes plain transformers folders. Started by ``torchrun``, several
@@ -131,8 +111,24 @@ def train(
     world()  # of several processes, each has a GPU of its own from here on
     if torch_device() == "cuda":
         model = model.cuda()
+    ready: Masker = RandomTokens()
     if masks(recipe.stages):
-        warm_up(model, [*sealed.texts("train"), *texts], watch=None if watch is None else _named(watch, "warm-up"))
+        told = [None if watch is None else _named(watch, name) for name in ("warm-up", "masker")]
+        head = warm_up(model, [*sealed.texts("train"), *texts], watch=told[0])
+        hides, corpus = masker or recipe.masker, None if documents is None else documents.corpus
+        if background is None:
+            background = background_of(corpus, task) if compares(hides) and corpus is not None else ()
+        known = what_is_known(
+            spec,
+            tokenizer,
+            sealed,
+            texts if recipe.reads() else [],
+            background=background,
+            seed=seed_of(hides, seed),
+            head=None if head is None else head.folder,
+            max_length=longest,
+        )
+        ready = make_ready(hides, known, watch=told[1])
     for stage in recipe.stages:
         run_stage(
             model,
@@ -140,7 +136,7 @@ def train(
             sealed,
             documents=_encoded(tokenizer, texts, stage),
             auxiliary=auxiliary,
-            masker=masker or recipe.masker,
+            masker=ready,
             seed=seed,
             watch=None if watch is None else _named(watch, stage.name),
         )

@@ -6,7 +6,7 @@ through the same states as one that was not. What is logged lies on the device u
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,21 +17,23 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from trivium import seeds
-from trivium.core import Split, Stage, Task
+from trivium.core import Split, Stage, Stream, Task
 from trivium.encoders.encoder import Encoder
 from trivium.encoders.streams import BatchStream, padded, padded_tokens
 from trivium.errors import ConfigError, TrainingError
 from trivium.kinds import Batch, Cut, Encoded, Kind, kind_of
+from trivium.kinds.text import tokenize
 from trivium.masking import Masker, corrupt
 from trivium.training import checkpoint
 from trivium.training.evaluation import answers, score
 from trivium.training.optimizer import make_optimizer, rate_at
 from trivium.training.parallel import world
 from trivium.training.parts import Work, parts
-from trivium.training.turns import DOCUMENTS, take_turns
+from trivium.training.turns import DOCUMENTS, TEXTS, take_turns
 
 CHECKPOINT_SECONDS = 60.0
 _ASK_EVERY = 8  # updates
+_READERS: Mapping[Stream, str] = {"documents": DOCUMENTS, "texts": TEXTS}  # streams without labels
 Watch = Callable[[int, int], None]
 
 
@@ -43,6 +45,8 @@ class Trace:
         updates: Updates made.
         tokens: Tokens read, padding not counted.
         padded: Tokens computed, padding counted.
+        maskable: Tokens that could have been hidden, in the batches in which some were to be.
+        hidden: Tokens that were: those whose loss was computed, whatever stood in their place.
         seconds: Time spent.
         events: Looks at dev, mean losses, and where memory did not suffice, in the order of updates.
         best: Value and negative loss at the best look at dev, and the update it was at.
@@ -52,6 +56,8 @@ class Trace:
     updates: int = 0
     tokens: int = 0
     padded: int = 0
+    maskable: int = 0
+    hidden: int = 0
     seconds: float = 0.0
     events: list[dict[str, Any]] = field(default_factory=list)
     best: tuple[float, float, int] | None = None
@@ -88,19 +94,17 @@ class StageRun:
     ) -> None:
         self.encoder, self.stage, self.task, self.masker, self.seed = encoder, stage, task, masker, seed
         _demand_room(encoder, stage)
-        beside = _by_name(task, auxiliary) if "auxiliary" in stage.mix else {}
+        beside = _by_name(task, auxiliary if "auxiliary" in stage.mix else ())
         rows = {one.name: len(one.rows("train")) for one in (task, *beside.values())}
-        self.turns = take_turns(stage, rows, 0 if documents is None else padded_tokens(documents), seed)
+        read = self._read(documents)
+        self.turns = take_turns(stage, rows, {stream: padded_tokens(it) for stream, it in read.items()}, seed)
         self.updates = self.turns.updates(stage)
         self.cut = Cut(stage.max_length, stage.long_text, stage.stride)
         learned = [task, *beside.values()] if "task" in stage.mix else [*beside.values()]
         self.learned = {one.name: _learned(one, stage, encoder.device) for one in learned}
         self._add_heads(learned)
         self.streams = {one.name: self._stream(one.name, self._rows(one, "train")) for one in learned}
-        if "documents" in stage.mix:
-            if not documents:
-                raise ConfigError(f"stage '{stage.name}' reads documents, and there are none. Give it some to read.")
-            self.streams[DOCUMENTS] = self._stream(DOCUMENTS, documents)
+        self.streams |= {_READERS[stream]: self._stream(_READERS[stream], it) for stream, it in read.items()}
         self.dev = self._rows(task, "dev") if "task" in stage.mix and "dev" in task.tables else None
         self.every = stage.evaluate_every or max(1, self.updates // 10)
         self.optimizer = make_optimizer(encoder, stage)
@@ -112,15 +116,31 @@ class StageRun:
         self.batches = dict.fromkeys(self.sums, 0)
         self.log_every = max(1, self.updates // 50)
 
+    def _read(self, documents: Encoded | None) -> dict[Stream, Encoded]:
+        """What the stage reads without labels, by stream.
+
+        Raises:
+            ConfigError: it reads documents, and there are none.
+        """
+        stage, read = self.stage, dict[Stream, Encoded]()
+        if "documents" in stage.mix:
+            if not documents:
+                raise ConfigError(f"stage '{stage.name}' reads documents, and there are none. Give it some to read.")
+            read["documents"] = documents
+        if "texts" in stage.mix:
+            texts, _ = self.task.passages()
+            read["texts"] = tokenize(self.encoder.tokenizer, texts, stage.max_length, windows=True)
+        return read
+
     def _rows(self, task: Task, split: Split) -> Encoded:
         return kind_of(task).encode(self.encoder.tokenizer, task.rows(split), task.labels, self.cut)
 
     def _stream(self, name: str, encoded: Encoded) -> BatchStream:
         stage, encoder = self.stage, self.encoder
         limit: dict[str, int] = {"max_rows": stage.batch_rows}
-        if name == DOCUMENTS:
+        if name in _READERS.values():
             limit = {"max_tokens": stage.batch_tokens}
-        called = {DOCUMENTS: "documents", self.task.name: "task"}.get(name, f"auxiliary/{name}")
+        called = {DOCUMENTS: "documents", TEXTS: "texts", self.task.name: "task"}.get(name, f"auxiliary/{name}")
         pad = encoder.tokenizer.pad_token_id
         return BatchStream(encoded, f"{stage.name}/{called}", self.seed, pad, types=encoder.wants_types, **limit)
 
@@ -149,18 +169,21 @@ class StageRun:
         self.optimizer.zero_grad(set_to_none=True)
         self.trace.tokens += int(batch.attention.sum())
         self.trace.padded += batch.ids.numel()
+        if work.gaps is not None:
+            self.trace.maskable += int(batch.maskable.sum())
+            self.trace.hidden += len(work.gaps.targets)
         self.trace.updates = update + 1
 
     def _work(self, name: str, batch: Batch, update: int) -> Work:
         """A batch with its gaps, if it is to have any, and what its losses are to be divided by."""
         gaps, fill, tokenizer = None, 0.0, self.encoder.tokenizer
-        if name == DOCUMENTS or self.stage.mlm_weight > 0:
+        if name in _READERS.values() or self.stage.mlm_weight > 0:
             where, how = (seeds.torch_rng(self.seed, self.stage.name, what, update) for what in ("mask", "corrupt"))
             chosen = self.masker.choose(batch, where)
             gaps = corrupt(batch.ids, chosen, tokenizer.mask_token_id, len(tokenizer), how)
             fill = 1 / max(1, len(gaps.targets))
             self._count("mlm")
-        if name == DOCUMENTS:
+        if name in _READERS.values():
             return Work(batch, gaps, fill)
         self._count(self._called(name))
         learned = self.learned[name]
@@ -346,7 +369,7 @@ def run_stage(
             raise _diverged(run)
         if run.best is not None:
             checkpoint.put_weights(encoder, run.best)
-        if "documents" in stage.mix or stage.mlm_weight > 0:
+        if stage.masks:
             encoder.unlearned = frozenset()
         encoder.eval()
     return run.trace
@@ -396,11 +419,12 @@ def _by_name(task: Task, auxiliary: Sequence[Task]) -> dict[str, Task]:
     Raises:
         ConfigError: two have the same, or it is that of the task: each has a head by its name.
     """
+    taken = tuple(_READERS.values())
     names = [task.name, *(other.name for other in auxiliary)]
-    twice = next((name for name in names if names.count(name) > 1 or name == DOCUMENTS), None)
+    twice = next((name for name in names if names.count(name) > 1 or name in taken), None)
     if twice is not None:
         raise ConfigError(
-            f"auxiliary tasks: expected different names, none of them '{DOCUMENTS}'; found '{twice}' among "
+            f"auxiliary tasks: expected different names, none of them {' or '.join(taken)}; found '{twice}' among "
             f"{', '.join(names)}. Give load_task(…, name=…)."
         )
     return {other.name: other for other in auxiliary}

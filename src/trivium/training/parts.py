@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from trivium.kinds import Batch
-from trivium.masking.corrupt import Corrupted
+from trivium.masking.gaps import Corrupted
 
 
 @dataclass(frozen=True)

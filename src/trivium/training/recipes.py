@@ -12,7 +12,7 @@ from trivium.config import build
 from trivium.core import Stage
 from trivium.encoders.encoder import SIZES, Pretrained, Scratch
 from trivium.errors import ConfigError
-from trivium.masking import Masker, RandomTokens
+from trivium.masking import Fits, Masker, RandomTokens
 
 Spec = Scratch | Pretrained
 
@@ -26,12 +26,13 @@ class Recipe:
 
     Attributes:
         stages: In order.
-        masker: Where to hide tokens, in the stages that do.
+        masker: Where to hide tokens, in the stages that do; one that learns from texts first is given some by
+            ``train`` and by a study.
         encoder: What its rates suit; none where somebody wrote them all.
     """
 
     stages: tuple[Stage, ...]
-    masker: Masker = field(default_factory=RandomTokens)
+    masker: Masker | Fits = field(default_factory=RandomTokens)
     encoder: Spec | None = None
 
     def reads(self) -> bool:
@@ -53,6 +54,13 @@ def _adapt(spec: Spec) -> dict[str, Any]:
     else:  # from random weights, many small updates bring more than few large ones
         own = {"lr": _SCRATCH_RATE[spec.scratch], "batch_tokens": 1024}
     return {"mix": {"documents": 1}, "updates": 2000, "batch_rows": 16, "keep_best": False, **own}
+
+
+def _tapt(spec: Spec) -> dict[str, Any]:
+    """The rates of ``adapt``. Gururangan et al. (2020) go through the texts 100 times, NMG 3 times."""
+    own = _adapt(spec)
+    own.pop("updates")
+    return {**own, "mix": {"texts": 1}, "epochs": 20}
 
 
 def _multitask(spec: Spec) -> dict[str, Any]:
@@ -84,6 +92,7 @@ def make_spec(options: Mapping[str, Any] | str, where: str = "encoder") -> Spec:
 PRESETS: Mapping[str, Callable[[Spec], dict[str, Any]]] = {
     "finetune": _finetune,
     "adapt": _adapt,
+    "tapt": _tapt,
     "tlm-joint": _tlm_joint,
     "multitask": _multitask,
 }
@@ -124,9 +133,22 @@ def finetune(encoder: Spec | str | None = None, **changes: Any) -> Recipe:
 
 
 def adapt(encoder: Spec | str | None = None, **changes: Any) -> Recipe:
-    """Masked language modelling on documents, then fine-tuning (DAPT and TAPT, Gururangan et al. 2020)."""
+    """Masked language modelling on documents, then fine-tuning (DAPT, Gururangan et al. 2020).
+
+    With ``mix={"documents": 3, "texts": 1}`` the task's own texts are among what is read.
+    """
     spec = spec_of(encoder)
     return Recipe((make_stage({"preset": "adapt", **changes}, spec, "adapt"), *finetune(spec).stages), encoder=spec)
+
+
+def tapt(encoder: Spec | str | None = None, **changes: Any) -> Recipe:
+    """Masked language modelling on the task's own training texts, then fine-tuning (TAPT, Gururangan et al. 2020).
+
+    >>> [stage.name for stage in tapt("small", epochs=5).stages]
+    ['tapt', 'finetune']
+    """
+    spec = spec_of(encoder)
+    return Recipe((make_stage({"preset": "tapt", **changes}, spec, "tapt"), *finetune(spec).stages), encoder=spec)
 
 
 def multitask(encoder: Spec | str | None = None, **changes: Any) -> Recipe:

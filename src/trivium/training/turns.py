@@ -1,4 +1,4 @@
-"""Whose turn it is: documents, the task, and the tasks that are learned beside it take turns, a batch each.
+"""Whose turn it is: documents, the task, its texts, and the tasks that are learned beside it take turns, a batch each.
 
 Within a cycle the stage's ``mix`` decides; among several tasks, their sizes or the stage's ``sampling``. The n-th turn
 is a function of the seed and n, so that a run that goes on reads what it would have read.
@@ -13,8 +13,9 @@ from trivium.core import Stage, Stream
 from trivium.errors import ConfigError
 from trivium.seeds import numpy_rng
 
-DOCUMENTS = "documents"
-_ORDER: tuple[Stream, ...] = ("documents", "auxiliary", "task")  # a cycle ends with the task (TLM's code)
+DOCUMENTS, TEXTS = "<documents>", "<texts>"  # who reads beside the tasks; no names that a file would give a task
+_ORDER: tuple[Stream, ...] = ("documents", "texts", "auxiliary", "task")  # a cycle ends with the task (TLM's code)
+_LEADING: tuple[Stream, ...] = ("task", "auxiliary", "texts", "documents")  # the first that is there is what passes
 
 
 @dataclass
@@ -66,7 +67,8 @@ class Turns:
     Attributes:
         cycle: Names of pools, in order, again and again.
         pools: Who shares the turns of each.
-        epoch: Updates in which the stage's epoch passes: all of its task, or of its documents if it has no task.
+        epoch: Updates in which the stage's epoch passes: all of its task; without one, of the tasks beside it, of its
+            texts, or of its documents.
     """
 
     cycle: tuple[str, ...]
@@ -74,7 +76,7 @@ class Turns:
     epoch: float
 
     def turn(self, update: int) -> tuple[str, int]:
-        """Who reads in an update, ``documents`` or the name of a task, and how many batches it had before."""
+        """Who reads in an update (``DOCUMENTS``, ``TEXTS`` or a task by name), and how many batches it had before."""
         whole, place = divmod(update, len(self.cycle))
         pool = self.cycle[place]
         return self.pools[pool].turn(whole * self.cycle.count(pool) + self.cycle[:place].count(pool))
@@ -87,14 +89,14 @@ class Turns:
         return max(1, math.ceil(stage.epochs * self.epoch))
 
 
-def take_turns(stage: Stage, rows: Mapping[str, int], documents: int, seed: int) -> Turns:
+def take_turns(stage: Stage, rows: Mapping[str, int], tokens: Mapping[Stream, int], seed: int) -> Turns:
     """Decide whose turn it is in each update.
 
     Args:
         stage: Its ``mix`` and, where it learns tasks beside its own, ``sampling``, ``temperature`` and
             ``auxiliary_cap``.
         rows: Training rows of its task, by name, and after it of the tasks beside it.
-        documents: Tokens of the documents, padding included.
+        tokens: Tokens of the documents and of the texts, padding included; those that are not there may be left out.
         seed: Of the order of turns among tasks.
 
     Raises:
@@ -107,26 +109,34 @@ def take_turns(stage: Stage, rows: Mapping[str, int], documents: int, seed: int)
         )
     batches = {own: math.ceil(many / stage.batch_rows)}
     beside = {name: _capped(count, stage) for name, count in others}
-    shares: dict[str, Mapping[str, int]] = {"documents": {DOCUMENTS: 1}, "auxiliary": beside, "task": batches}
+    shares: dict[str, Mapping[str, int]] = {
+        "documents": {DOCUMENTS: 1},
+        "texts": {TEXTS: 1},
+        "auxiliary": beside,
+        "task": batches,
+    }
     cycle: list[str] = [stream for stream in _ORDER if stream in stage.mix for _ in range(stage.mix[stream])]
     if "auxiliary" in stage.mix and stage.sampling is not None:
         shares["task"] = _shared_out(stage, own, {**batches, **beside})
         cycle = ["task" if stream == "auxiliary" else stream for stream in cycle]
     pools = {name: _Pool(shares[name], seed, f"{stage.name}/{name}") for name in dict.fromkeys(cycle)}
-    leading = next(name for name in ("task", "auxiliary", "documents") if name in pools)
-    turns = math.ceil(documents / stage.batch_tokens) if leading == "documents" else pools[leading].size
+    leading = next(name for name in _LEADING if name in pools)
+    if leading in ("texts", "documents"):
+        turns = math.ceil(tokens.get(leading, 0) / stage.batch_tokens)
+    else:
+        turns = pools[leading].size
     return Turns(tuple(cycle), pools, turns / cycle.count(leading) * len(cycle))
 
 
-def planned_updates(stage: Stage, rows: int, documents: int) -> int:
+def planned_updates(stage: Stage, rows: int, tokens: Mapping[Stream, int]) -> int:
     """Updates of a stage that learns one task, whichever way its length is given.
 
     Args:
         stage: The stage.
         rows: Training rows of the task.
-        documents: Tokens of the documents, padding included.
+        tokens: Tokens of the documents and of the texts, padding included.
     """
-    return take_turns(stage, {"task": rows}, documents, 0).updates(stage)
+    return take_turns(stage, {"task": rows}, tokens, 0).updates(stage)
 
 
 def _capped(rows: int, stage: Stage) -> int:

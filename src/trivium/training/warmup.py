@@ -104,7 +104,7 @@ def masks(stages: Iterable[Stage]) -> bool:
     >>> masks([Stage("tune", {"task": 1}, epochs=1)]), masks([Stage("adapt", {"documents": 1}, updates=9)])
     (False, True)
     """
-    return any("documents" in stage.mix or stage.mlm_weight > 0 for stage in stages)
+    return any(stage.masks for stage in stages)
 
 
 def head_weights(encoder: Encoder) -> dict[str, nn.Parameter]:

@@ -20,7 +20,7 @@ from conftest import Spy, make_task
 from trivium import engine, nmg, seeds
 from trivium.core import Task
 from trivium.encoders import Encoder, Scratch, train_tokenizer
-from trivium.errors import ConfigError, DataError
+from trivium.errors import ConfigError, DataError, TrainingError
 from trivium.masking import Known, ScoredMasker
 from trivium.masking.gradalign import GradAlign
 from trivium.masking.policy import (
@@ -329,6 +329,12 @@ def test_a_step_that_goes_far_is_clipped() -> None:
 
     assert chance_after(None) > 0.9
     assert chance_after(0.2) < 0.25 * 1.2 * 1.4, "no gradient beyond a fifth more; momentum carries it a little further"
+
+
+def test_a_loss_that_is_no_number_is_told() -> None:
+    learner = Learner.fresh(replace(QUICK, lr=0.01), 2, 0, "player")
+    with pytest.raises(TrainingError, match="no number any more"):
+        learner.learn([draws([0], [[1.0, 1.0]])], look(torch.full((1, 2, 2), math.nan)), 0, "0")
 
 
 def test_what_the_policy_would_not_do_teaches_it_little(known: Known, tmp_path: Path) -> None:

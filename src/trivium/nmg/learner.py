@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from trivium import seeds
+from trivium.errors import TrainingError
 from trivium.masking.policy import entropy, fresh_policy, log_probabilities
 from trivium.nmg.replay import Draws, chances, remember
 from trivium.nmg.settings import NMG
@@ -45,6 +46,9 @@ class Learner:
 
         Returns:
             Means over the steps of ``loss``, ``entropy`` and ``ratio``; nothing while there are too few draws.
+
+        Raises:
+            TrainingError: the loss is no number any more.
         """
         own = self.settings
         self.memory = remember(self.memory, Draws.together(list(new)), own.memory, own.memory_contexts)
@@ -83,6 +87,10 @@ class Learner:
         loss = -_mean(gain, weights) - own.entropy * undecided
         if own.critic:
             loss = loss + 0.25 * _mean((draws.rewards.nan_to_num() - values[:, None]) ** 2, weights)
+        if not loss.isfinite():
+            raise TrainingError(
+                f"nmg: the policy's loss is no number any more (learning rate {own.lr:g}). Lower 'lr', or set 'clip'."
+            )
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.policy.parameters(), 1.0)

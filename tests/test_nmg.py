@@ -22,6 +22,7 @@ from trivium.core import Task
 from trivium.encoders import Encoder, Scratch, train_tokenizer
 from trivium.errors import ConfigError, DataError, TrainingError
 from trivium.masking import Known, ScoredMasker
+from trivium.masking.features import WordFeatures
 from trivium.masking.gradalign import GradAlign
 from trivium.masking.policy import (
     LinearPolicy,
@@ -676,3 +677,22 @@ def test_with_real_trainings_too(planted: ModuleType) -> None:
 def test_with_real_trainings_where_no_word_helps(planted: ModuleType) -> None:
     about = planted.known(planted.planted(null=True))
     assert learn(about, planted.FAST).verdict["verdict"] == "no evidence"
+
+
+def test_what_hardly_a_word_has_is_no_giant(planted: ModuleType) -> None:
+    """A feature of one word in a hundred, fully standardised, would be ten times as loud as the others."""
+    task = planted.planted(200)
+    rows = task.tables["train"]
+    texts = [f"{text} 7x" if i % 20 == 0 else text for i, text in enumerate(rows["text"].to_pylist())]
+    rare = replace(task, tables={"train": rows.set_column(0, "text", pa.array(texts))})
+    about = planted.known(rare)
+    features = WordFeatures.of_texts(about)
+    arena = Arena(about, QUICK)
+    batch = arena.deal("0").batch
+    seen = features.of(batch, Units.in_batch(batch))[Units.in_batch(batch).there]
+    digits = seen[:, list(features.names).index("digits")]
+    assert 0 < digits.max() <= 4
+    common = seen[:, list(features.names).index("frequency")]
+    assert common.std().item() == pytest.approx(1.0, abs=0.25)
+    assert features.names[0] == "frequency"
+    assert not seen.isnan().any()

@@ -27,6 +27,7 @@ _OF_WORDS = (
     "frequency", "rarity", "once", "seldom", "frequent", "pieces", "letters", "punctuation", "digits", "capital",
     "capitals", "stop word", "hyphen", "says the label", *(f"-{suffix}" for suffix in _SUFFIXES),
 )  # fmt: skip
+_LEAST = 0.25  # of a standard deviation: that of what one word in fifteen has
 _OF_PLACES = ("place", "first", "last", "times in the text")
 
 
@@ -34,7 +35,8 @@ _OF_PLACES = ("place", "first", "last", "times in the text")
 class WordFeatures:
     """Some thirty features of words that people know: how frequent a word is, how it is written, where it stands.
 
-    Each has mean 0 and standard deviation 1 over the texts that it was made from, so that weights can be compared.
+    Each has mean 0 over the texts that it was made from, and standard deviation 1, so that weights can be compared; a
+    smaller one where hardly a word has it, or chance in a few rewards would decide about those words.
 
     ==================  ==============================================================================================
     frequency           log of how often the texts have the word
@@ -58,7 +60,7 @@ class WordFeatures:
         keys: The words of the texts, uint64 ``[words]``, in increasing order.
         table: Their features, not standardised, float32 ``[words, features of words]``.
         mean: Of each feature over the texts.
-        spread: Standard deviation likewise; 1 where a feature is always the same.
+        spread: What it is divided by: the standard deviation likewise, at least a quarter.
     """
 
     tokenizer: Any
@@ -86,7 +88,7 @@ class WordFeatures:
         table = np.array(rows, np.float32).reshape(len(keys), len(_OF_WORDS))
         all_of_them = np.concatenate([table[word], _places(found)], 1)
         spread = all_of_them.std(0)
-        return cls(known.tokenizer, keys, table, all_of_them.mean(0), np.where(spread > 1e-6, spread, 1.0))
+        return cls(known.tokenizer, keys, table, all_of_them.mean(0), np.maximum(spread, _LEAST))
 
     @property
     def names(self) -> Sequence[str]:

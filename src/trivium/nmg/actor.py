@@ -193,7 +193,7 @@ class Actor:
     def _perturbation(self, features: Tensor, hand: Hand, pair: int) -> Tensor:
         """A change of logits in a random direction of the features, whose standard deviation is ``explore``."""
         direction = torch.randn(features.shape[-1], generator=hand.rng)
-        scaled = (features - self.bank.mean) / self.bank.spread
+        scaled = ((features - self.bank.mean) / self.bank.spread).clamp(-3, 3)
         size: float = self.settings.explore / features.shape[-1] ** 0.5
         return (scaled @ direction) * size
 

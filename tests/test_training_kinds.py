@@ -243,6 +243,7 @@ def test_a_rare_class_is_found_when_classes_are_weighed(tokenizer: Any) -> None:
     assert sure["none"] < 0.1 < sure["balanced"]
 
 
+@pytest.mark.slow
 def test_windows_see_what_lies_beyond_the_head(tokenizer: Any) -> None:
     """The telling word stands at the end of a text four times as long as an input may be."""
     rng = np.random.default_rng(0)

@@ -176,6 +176,7 @@ def launched(folder: Path, processes: int, stop: int = 0) -> int:
     return subprocess.run(run, check=False, capture_output=not os.environ.get("SHOW"), env=own, timeout=300).returncode
 
 
+@pytest.mark.slow
 def test_two_processes_make_the_updates_of_one_and_go_on_where_they_were_killed(tmp_path: Path) -> None:
     from safetensors.torch import load_file
 

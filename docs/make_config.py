@@ -19,6 +19,7 @@ from trivium.documents import SELECTORS
 from trivium.documents.screens import Screens
 from trivium.encoders.encoder import Pretrained, Scratch
 from trivium.nmg import MASKERS
+from trivium.nmg import PRESETS as NMG_PRESETS
 from trivium.training.recipes import PRESETS, make_stage
 
 PAGE = Path(__file__).with_name("config.md")
@@ -32,6 +33,8 @@ A *strategy* (documents, masker) is a mapping with a `kind`: a name from the tab
 frozen dataclass of your own, whose fields become its keys ([extending.md](extending.md)).
 """
 
+_NMG = f"Of `nmg`, a `preset` ({', '.join(NMG_PRESETS)}) gives every key a value; keys that are written beside it win."
+
 
 def render() -> str:
     """The page."""
@@ -41,7 +44,7 @@ def render() -> str:
     parts += [_strategies("`screens`", "", {"": Screens})]
     parts += [_strategies("`encoder`", "", {"from scratch": Scratch, "pretrained": Pretrained})]
     parts += [_model("`arms.<name>`", "", ArmConfig)]
-    parts += [_strategies("`arms.<name>.documents`", "", SELECTORS), _strategies("`arms.<name>.masker`", "", MASKERS)]
+    parts += [_strategies("`arms.<name>.documents`", "", SELECTORS), _strategies("`arms.<name>.masker`", _NMG, MASKERS)]
     parts += [
         _strategies(
             "`arms.<name>.stages`", "A list; each entry is a preset with keys to change, or all keys.", {"": Stage}

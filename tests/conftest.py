@@ -152,3 +152,16 @@ def data(tmp_path_factory: pytest.TempPathFactory, task: Task, texts: list[str])
 def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """No test writes into the user's cache."""
     monkeypatch.setenv("TRIVIUM_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a folder of its own: messages name files as the user wrote them."""
+    monkeypatch.chdir(tmp_path)
+
+
+def write_lines(path: str, rows: Sequence[dict[str, Any]]) -> str:
+    """Rows as JSON lines, in a file whose folder is made."""
+    Path(path).parent.mkdir(exist_ok=True)
+    Path(path).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path

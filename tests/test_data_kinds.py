@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conftest import write_lines as write
 from trivium.core import SPLITS, Task
 from trivium.data import load_task
 from trivium.data.labels import KINDS
@@ -24,15 +25,7 @@ from trivium.errors import ConfigError, DataError, TriviumError
 Rows = Sequence[dict[str, Any]]
 
 
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)  # messages name files as the user wrote them
-
-
-def write(path: str, rows: Rows) -> str:
-    Path(path).parent.mkdir(exist_ok=True)
-    Path(path).write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
+pytestmark = pytest.mark.usefixtures("here")
 
 
 def folder(**splits: Rows) -> str:

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conftest import write_lines as write
 from trivium.core import SPLITS, Task
 from trivium.data import fingerprint64, load_task, normal, read_texts
 from trivium.data.files import DataFile
@@ -24,15 +25,7 @@ from trivium.errors import ConfigError, DataError, TriviumError
 Rows = list[dict[str, Any]]
 
 
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)  # messages name files as the user wrote them
-
-
-def write(path: str, rows: Rows) -> str:
-    Path(path).parent.mkdir(exist_ok=True)
-    Path(path).write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
+pytestmark = pytest.mark.usefixtures("here")
 
 
 def numbered(n: int, start: int = 0, labels: str = "ab") -> Rows:
@@ -435,6 +428,22 @@ def test_the_seed_decides_what_is_carved() -> None:
 def test_no_more_than_the_most_is_carved() -> None:
     task = load_task(write("a.jsonl", numbered(30_000)))
     assert {split: rows.num_rows for split, rows in task.tables.items()} == {"train": 23000, "dev": 2000, "test": 5000}
+
+
+def test_a_split_may_be_kept_small() -> None:
+    path = reviews(train=numbered(200, labels="aaab"), dev=numbered(40, 200), test=numbered(40, 240))
+    task = load_task(path, rows={"train": 20, "test": 100})
+    assert Counter(task.rows("train")["label"].to_pylist()) == {0: 15, 1: 5}
+    assert task.notes == ("train: 20 of 200 rows kept, stratified by label, seed 0.",)
+    assert [len(task.rows(split)) for split in ("dev", "test")] == [40, 40]
+    same, other = load_task(path, rows=20), load_task(path, rows=20, seed=1)
+    assert same.rows("train") == task.rows("train") != other.rows("train")
+
+
+@pytest.mark.parametrize("rows", [{"train": 0}, {"validation": 9}])
+def test_rows_of_no_split_cannot_be_kept(rows: Any) -> None:
+    with pytest.raises(ConfigError, match="task.rows: expected train, dev or test and a number of at least 1"):
+        load_task(reviews(train=numbered(20)), rows=rows)
 
 
 def test_too_little_to_carve() -> None:

@@ -34,10 +34,10 @@ from trivium.masking import (
     Spans,
     WholeWord,
     corrupt,
-    ready,
 )
 from trivium.masking.units import Unit, Units, budget
 from trivium.nmg import MASKERS as ALL
+from trivium.training import make_ready
 from trivium.training.loop import run_stage
 from trivium.training.recipes import make_stage
 
@@ -165,7 +165,7 @@ def masker_of(known: Known, pipeline: Callable[[], str]) -> Make:
             keys = {key: pipeline() if value == SPACY else value for key, value in SPECIAL.get(kind, {}).items()}
             unfitted = choose(MASKERS, {"kind": kind, **keys, **({} if unit is None else {"unit": unit})}, "masker")
             mine = replace(known, task=_questions()) if kind in QUESTIONS else known
-            kept[kind, unit] = ready(unfitted, mine)
+            kept[kind, unit] = make_ready(unfitted, mine)
         return at(kept[kind, unit], rate)
 
     return make

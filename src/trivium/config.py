@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
+from trivium.core import Split
 from trivium.errors import ConfigError
 
 T = TypeVar("T")
@@ -52,6 +53,10 @@ class TaskConfig(_Strict):
         "A number is a position from 0, and a list several columns: {choices: [a, b, c]}.",
     )
     labels: list[str] | None = Field(None, description="The label names, if the data should not be asked for them.")
+    rows: Annotated[int, Field(ge=1)] | dict[Split, Annotated[int, Field(ge=1)]] | None = Field(
+        None,
+        description="About how many training rows to keep at most, stratified by label; or {train, dev, test: how many}.",
+    )
 
 
 class CorpusConfig(_Strict):

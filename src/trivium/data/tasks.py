@@ -39,6 +39,7 @@ def load_task(
     name: str | None = None,
     columns: Given | None = None,
     labels: Sequence[str | int | float | bool] | None = None,
+    rows: int | Mapping[Split, int] | None = None,
     seed: int = 0,
 ) -> Task:
     """Load a labelled task.
@@ -78,7 +79,9 @@ def load_task(
         columns: Our names to the file's; what is not said is recognised if there is no doubt.
         labels: The labels in order; none takes the preset's, or those the file declares, else those of the training
             rows, sorted.
-        seed: Decides which rows are carved.
+        rows: About how many rows of a split to keep at most, stratified as a carved split is; a number alone is of
+            train. For trials with few labels, and where judging takes long.
+        seed: Decides which rows are carved, and which are kept.
 
     Returns:
         The task; what its tables hold is said in ``core.Task``. Its ``notes`` tell of carved splits, dropped rows,
@@ -105,6 +108,7 @@ def load_task(
     _demand_rows(splits, found.sources, chosen, notes)
     labels_found, more = reader.order(splits, listed or named, column_of(chosen, "label"))
     _complete(splits, reader, seed, notes)
+    _keep(splits, {"train": rows} if isinstance(rows, int) else rows or {}, reader, seed, notes)
     notes += [*more, *_shared(splits)]
     tables = {split: _table(splits[split], reader, labels_found) for split in splits}
     metric = metric or (own.metric if own else reader.judged(labels_found))
@@ -238,6 +242,20 @@ def _carve(splits: Rows, split: Split, share: float, most: int, reader: Reader, 
         f"{split}: carved out of train, {len(taken)} of {len(rows)} rows, {reader.carved}, seed {seed}; "
         f"rows with the same {reader.together} stay in the same split."
     )
+
+
+def _keep(splits: Rows, most: Mapping[Split, int], reader: Reader, seed: int, notes: list[str]) -> None:
+    """Leave out rows of splits that have more than are wanted."""
+    for split, number in most.items():
+        if split not in SPLITS or number < 1:
+            raise ConfigError(
+                f"task.rows: expected train, dev or test and a number of at least 1, found {split}: {number}."
+            )
+        rows = splits.get(split, [])
+        if len(rows) > number:
+            rng = numpy_rng(seed, "rows", split)
+            _, splits[split] = carve(rows, 1.0, number, rng, reader.strata, lambda row: (row.source.name, row.number))
+            notes.append(f"{split}: {len(splits[split])} of {len(rows)} rows kept, {reader.carved}, seed {seed}.")
 
 
 def _shared(splits: Rows) -> list[str]:

@@ -10,7 +10,7 @@ model is trained to fill the gaps stands in ``training``.
 from trivium.kinds import Batch
 from trivium.masking.collator import MaskingCollator
 from trivium.masking.gaps import Corrupted, corrupt
-from trivium.masking.maskers import MASKERS, ready
+from trivium.masking.maskers import MASKERS
 from trivium.masking.protocol import Fits, Known, Masker, Models
 from trivium.masking.rules import RandomTokens, Spans, WholeWord
 from trivium.masking.scored import Draw, ScoredMasker
@@ -30,5 +30,4 @@ __all__ = [
     "Spans",
     "WholeWord",
     "corrupt",
-    "ready",
 ]

@@ -20,6 +20,7 @@ from trivium.encoders.streams import collate, cut
 from trivium.errors import ConfigError
 from trivium.kinds import Batch, Encoded, kind_of
 from trivium.masking.memory import Memory
+from trivium.masking.scored import Draw
 from trivium.masking.units import Units
 
 TOKENS = 8192  # computed at once, padding included
@@ -100,14 +101,25 @@ def states(encoder: Encoder, batch: Batch, ids: Tensor | None = None) -> Tensor:
     return found
 
 
-def check_rounds(rounds: int) -> None:
-    """Refuse to hide nothing.
+@dataclass(frozen=True)
+class InRounds(Draw):
+    """The keys of maskers that ask about units while they are hidden.
 
-    Raises:
-        ConfigError: there is not even one round.
+    Attributes:
+        temperature: 0, the largest scores; above it, by the exponential of score / temperature.
+        rounds: Rounds in which the units of a text are hidden, every so-manieth at a time, each once. 6 hides a sixth
+            of a text, about as much as the model was trained with.
     """
-    if rounds < 1:
-        raise ConfigError(f"masker.rounds: expected at least 1, found {rounds}. 6 hides about as much as BERT does.")
+
+    temperature: float = 0.0
+    rounds: int = 6
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.rounds < 1:
+            raise ConfigError(
+                f"masker.rounds: expected at least 1, found {self.rounds}. 6 hides about as much as BERT does."
+            )
 
 
 def in_rounds(units: Units, rounds: int) -> tuple[Tensor, Tensor]:

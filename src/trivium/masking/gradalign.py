@@ -17,9 +17,9 @@ from trivium.encoders import Encoder
 from trivium.encoders.encoder import torch_device
 from trivium.errors import ConfigError
 from trivium.kinds import Batch, kind_of
-from trivium.masking.asking import Asks, Gaps, at_rest, batches, check_rounds, encode, guesses, leaf_at, states, told
+from trivium.masking.asking import Asks, Gaps, InRounds, at_rest, batches, encode, guesses, leaf_at, states, told
 from trivium.masking.protocol import Known
-from trivium.masking.scored import Draw, ScoredMasker
+from trivium.masking.scored import ScoredMasker
 from trivium.masking.units import Units
 
 _KEPT = "gradient.safetensors"
@@ -27,16 +27,14 @@ _loss = partial(F.cross_entropy, reduction="none")
 
 
 @dataclass(frozen=True)
-class GradAlign(Draw):
+class GradAlign(InRounds):
     """Hide what helps the task most to learn, to first order: units whose gradient points where the task's does.
 
     A small step down the loss of one gap lowers the task's loss, on rows that the model has not learned, by the inner
     product of the two gradients. Only one layer is looked at: the last one that each position goes through on its own.
 
     Attributes:
-        temperature: 0, the largest products; above it, by the exponential of product / temperature.
         held_out: Share of the training rows, drawn by chance, whose loss is to be lowered; the model learns the others.
-        rounds: Rounds in which the units of a text are hidden, as for ``Entropy``.
 
     Source: the credit that TracIn gives to training rows (Pruthi et al. 2020, section 3), given to gaps; computed by
     ghost dot-products (Wang et al. 2024, arXiv 2406.11011), without a gradient for each gap.
@@ -44,13 +42,10 @@ class GradAlign(Draw):
 
     seeded: ClassVar[bool] = True
 
-    temperature: float = 0.0
     held_out: float = 0.3
-    rounds: int = 6
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_rounds(self.rounds)
         if not 0 < self.held_out < 1:
             raise ConfigError(f"masker.held_out: expected a share between 0 and 1, found {self.held_out}.")
 

@@ -11,37 +11,25 @@ from torch import Tensor
 
 from trivium.encoders import Encoder
 from trivium.kinds import Batch
-from trivium.masking.asking import Asks, Gaps, check_rounds, guesses, states, told
+from trivium.masking.asking import Asks, Gaps, InRounds, guesses, states, told
 from trivium.masking.protocol import Known
-from trivium.masking.scored import Draw, ScoredMasker
+from trivium.masking.scored import ScoredMasker
 from trivium.masking.units import Units
 
 _loss = partial(F.cross_entropy, reduction="none")
 
 
 @dataclass(frozen=True)
-class Entropy(Draw):
+class Entropy(InRounds):
     """Hide what a language model is least sure of: where the entropy of its guess is largest.
 
     The model guesses while the unit is hidden, so that it cannot read the answer off. Every unit is hidden once, in one
     of several rounds that a text is read in; a unit of several pieces is worth their mean.
 
-    Attributes:
-        rounds: Rounds in which the units of a text are hidden, every so-manieth at a time. 6 hides a sixth of a text,
-            about as much as the model was trained with.
-        temperature: 0, the largest; above it, by the exponential of entropy (in nats) / temperature.
-
     Source: entropy-aware masking (2026), which scores each token by the entropy of the model's own prediction.
     """
 
     seeded: ClassVar[bool] = True
-
-    temperature: float = 0.0
-    rounds: int = 6
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_rounds(self.rounds)
 
     def fit(self, known: Known) -> ScoredMasker:
         """Ask the encoder that will be trained, as it is before."""
@@ -49,27 +37,16 @@ class Entropy(Draw):
 
 
 @dataclass(frozen=True)
-class ExcessLoss(Draw):
+class ExcessLoss(InRounds):
     """Hide what a model could still learn: where its loss exceeds most that of a model which read the texts before.
 
     What is easy for both, and what is noise to both, has no excess.
-
-    Attributes:
-        rounds: Rounds in which the units of a text are hidden, as for ``Entropy``.
-        temperature: 0, the largest; above it, by the exponential of excess (in nats) / temperature.
 
     Source: Rho-1 (Lin et al. 2024, section 2.2), L_θ(x_i) - L_ref(x_i), which selects tokens of a causal model's loss;
     here with the loss of hidden units, and with the same model after filling random gaps in the texts as reference.
     """
 
     seeded: ClassVar[bool] = True
-
-    temperature: float = 0.0
-    rounds: int = 6
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_rounds(self.rounds)
 
     def fit(self, known: Known) -> ScoredMasker:
         """Ask the encoder that will be trained, and the one that read the texts."""

@@ -1,4 +1,4 @@
-"""All maskers by the names that a study file calls them, and how one that learns first is made ready."""
+"""All maskers by the names that a study file calls them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -9,7 +9,7 @@ from trivium.masking.gradalign import GradAlign
 from trivium.masking.language import Entropy, ExcessLoss
 from trivium.masking.linguistic import Entity, PartOfSpeech, Punctuation
 from trivium.masking.ngrams import PMI
-from trivium.masking.protocol import Fits, Known, Masker
+from trivium.masking.protocol import Known
 from trivium.masking.rules import RandomTokens, Spans, WholeWord
 from trivium.masking.scored import ScoredMasker
 from trivium.masking.selective import Selective
@@ -63,8 +63,3 @@ MASKERS: Mapping[str, type[Any]] = {
     "gradalign": GradAlign,
     "saved": Saved,
 }
-
-
-def ready(masker: Masker | Fits, known: Known) -> Masker:
-    """The masker itself, or what it makes of what may be known."""
-    return masker.fit(known) if isinstance(masker, Fits) else masker

@@ -228,6 +228,14 @@ class PolicyScorer:
         features = class_named(about["features"]).load(folder / "features", about["settings"])
         return cls(about["kind"], policy.eval(), features)
 
+    @property
+    def weights(self) -> dict[str, float]:
+        """What a linear policy holds of each feature, the largest first; empty of another."""
+        if not isinstance(self.policy, LinearPolicy):
+            return {}
+        values = dict(zip(self.features.names, self.policy.weight.tolist(), strict=True))
+        return dict(sorted(values.items(), key=lambda item: -abs(item[1])))
+
 
 @dataclass(frozen=True)
 class PolicyMasker(ScoredMasker):
@@ -235,6 +243,8 @@ class PolicyMasker(ScoredMasker):
 
     ``choose`` draws by the policy, or takes its favourites at ``temperature=0``; ``drawn`` gives the other.
     """
+
+    scorer: PolicyScorer
 
     def drawn(self, temperature: float) -> Self:
         """The same policy, with units drawn at another temperature; 0 takes its favourites."""
@@ -248,7 +258,4 @@ class PolicyMasker(ScoredMasker):
     @property
     def weights(self) -> dict[str, float]:
         """What a linear policy holds of each feature: logits per standard deviation, the largest first; else empty."""
-        if not (isinstance(self.scorer, PolicyScorer) and isinstance(self.scorer.policy, LinearPolicy)):
-            return {}
-        values = dict(zip(self.scorer.features.names, self.scorer.policy.weight.tolist(), strict=True))
-        return dict(sorted(values.items(), key=lambda item: -abs(item[1])))
+        return self.scorer.weights

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,6 @@ from trivium.nmg.credit import against_others, against_rivals, compare
 from trivium.nmg.episodes import Arena, Outcome, Texts
 from trivium.nmg.replay import Draws
 from trivium.nmg.settings import NMG
-
-Weights = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -63,14 +62,16 @@ class Actor:
     """Plays, with policies whose weights it is given."""
 
     def __init__(self, known: Known, settings: NMG, folder: Path) -> None:
-        self.settings, self.seed = settings, known.seed
+        self.settings, self.seed, self.folder = settings, known.seed, folder
         self.arena = Arena(known, settings)
         self.features: Features = _features(known, settings, self.arena)
-        encoder = self.arena.encoder
+
+    @cached_property
+    def bank(self) -> Bank:
+        """Features of all texts that are played with, worked out when they are first asked for."""
+        encoder, unit = self.arena.encoder, self.settings.unit
         pad, types = encoder.tokenizer.pad_token_id, encoder.wants_types
-        self.bank = Bank.fill(
-            folder / "features.npy", self.features, self.arena.encoded, pad, settings.unit, types=types
-        )
+        return Bank.fill(self.folder / "features.npy", self.features, self.arena.encoded, pad, unit, types=types)
 
     def deal(self, episode: str) -> Hand:
         """The texts of an episode, and how much of each is hidden."""
@@ -104,8 +105,8 @@ class Actor:
             features, there = self.look(torch.from_numpy(hand.texts.windows))
             logits, values = policy(features, there)
             ways = [logits, torch.zeros_like(logits).masked_fill(~there, -torch.inf)]
-            for pair in range(math.ceil((self.settings.sets - 2) / 2)):
-                change = self._perturbation(features, hand, pair)
+            for _ in range(math.ceil((self.settings.sets - 2) / 2)):
+                change = self._perturbation(features, hand)
                 ways += [logits + change, logits - change]
         noise = gumbel(logits.shape, hand.rng)
         picks = [take(way, hand.count, noise) for way in ways[: self.settings.sets]]
@@ -168,7 +169,8 @@ class Actor:
             take(chance, hand.count, noise),
         ]
         one, other = self._outcomes(hand, picks, on="verdict")
-        return self._record(hand, one, other, 0.0)
+        rows = [mine - theirs for mine, theirs in zip(one.rows, other.rows, strict=True)]
+        return {**self._record(hand, one, other, 0.0), "rows": rows}
 
     def _outcomes(self, hand: Hand, picks: list[Tensor], *, on: str = "reward", keep: bool = False) -> list[Outcome]:
         """What came of each way; of two that hide the same, the same. The last may be kept."""
@@ -190,7 +192,7 @@ class Actor:
         hidden[torch.arange(len(hidden))[:, None], torch.where(picks >= 0, picks, units.width)] = True
         return hidden[:, :-1]
 
-    def _perturbation(self, features: Tensor, hand: Hand, pair: int) -> Tensor:
+    def _perturbation(self, features: Tensor, hand: Hand) -> Tensor:
         """A change of logits in a random direction of the features, whose standard deviation is ``explore``."""
         direction = torch.randn(features.shape[-1], generator=hand.rng)
         scaled = ((features - self.bank.mean) / self.bank.spread).clamp(-3, 3)

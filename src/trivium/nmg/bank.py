@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from trivium.core import Ints
-from trivium.encoders.streams import collate, cut
+from trivium.encoders.streams import between, collate, cut
 from trivium.kinds import Encoded
 from trivium.masking.policy import Features
 from trivium.masking.units import Unit, Units
@@ -78,7 +78,7 @@ class Bank:
         many = self.begins[chosen + 1] - self.begins[chosen]
         there = np.arange(max(1, int(many.max(initial=1)))) < many[:, None]
         laid = np.zeros((*there.shape, self.rows.shape[1]), np.float32)
-        laid[there] = np.concatenate([self.rows[self.begins[w] : self.begins[w + 1]] for w in chosen])
+        laid[there] = self.rows[between(self.begins[chosen], self.begins[chosen + 1])]
         return torch.from_numpy(laid), torch.from_numpy(there)
 
 

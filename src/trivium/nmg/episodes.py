@@ -4,7 +4,7 @@ All that is not the places of the gaps is the same for all ways of an episode: w
 token is hidden, the fresh head, dropout. So two ways that hide the same words come out exactly equal.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from trivium import seeds
 from trivium.core import Ints, Task
-from trivium.encoders.streams import collate, padded_tokens, subset
+from trivium.encoders.streams import between, collate, padded_tokens, subset
 from trivium.errors import DataError
 from trivium.kinds import Batch, Cut, Encoded, kind_of
 from trivium.kinds.text import tokenize_rows
@@ -92,10 +92,12 @@ class Outcome:
     Attributes:
         likelihood: Log-likelihood of the kept rows' labels, the mean over them.
         value: The task's metric on them.
+        rows: The log-likelihood of each of them; their mean is ``likelihood``.
     """
 
     likelihood: float
     value: float
+    rows: tuple[float, ...] = field(default=(), repr=False)
 
 
 class Snapshot:
@@ -171,7 +173,7 @@ class Arena:
         batch = collate(encoded, np.arange(many), self.encoder.tokenizer.pad_token_id, types=self.encoder.wants_types)
         firsts = self.encoded.firsts
         assert firsts is not None
-        windows = np.concatenate([np.arange(firsts[i], firsts[i + 1]) for i in drawn])
+        windows = between(firsts[drawn], firsts[drawn + 1])
         return Texts(episode, encoded, replace(batch, owners=None), windows, self.rows(rows))
 
     def rows(self, rows: Ints) -> Task:
@@ -211,4 +213,4 @@ class Arena:
     def _judge(self, on: str) -> Outcome:
         task, encoded = self.kept[on]
         said, sure, losses = answers(self.encoder, task, encoded, task.rows("train"))
-        return Outcome(-float(losses.mean()), score(task, "train", said, sure).value)
+        return Outcome(-float(losses.mean()), score(task, "train", said, sure).value, tuple((-losses).tolist()))

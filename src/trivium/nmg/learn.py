@@ -16,12 +16,13 @@ from trivium.masking.policy import PolicyMasker, PolicyScorer
 from trivium.masking.scored import Draw
 from trivium.nmg.actor import Actor, Played
 from trivium.nmg.learner import Learner
-from trivium.nmg.parallel import play_all
+from trivium.nmg.parallel import name_of, play_all
 from trivium.nmg.replay import Draws
 from trivium.nmg.settings import NMG
 from trivium.nmg.settled import settled, verdict_on
 from trivium.nmg.warm import warm_up
 from trivium.store import atomic_folder
+from trivium.training.checkpoint import put_slots, slots_of
 
 Watch = Callable[[int, int], None]
 
@@ -50,7 +51,7 @@ class Learning:
         many = min(self.settings.actors, self.settings.episodes - start)
         policies = {name: learner.policy for name, learner in self.learners.items()}
         self._learn(play_all(self.actor, self.known, range(start, start + many), policies, self._mode()))
-        if self.settings.patience and len(self.history) % _LOOK_EVERY == 0:
+        if self.settings.patience and len(self.history) // _LOOK_EVERY > start // _LOOK_EVERY:
             self.settled = settled([one["difference"] for one in self.history], self.settings.episodes, _LOOK_EVERY)
 
     def _learn(self, played: list[Played]) -> None:
@@ -93,11 +94,12 @@ class Learning:
         """What has been learned."""
         own = self.settings
         policy = self.learners["player"].policy.eval()
+        rows = [one["rows"] for one in self.verdicts]
         about = {
-            "verdict": verdict_on([one["difference"] for one in self.verdicts]),
+            "verdict": verdict_on([one["difference"] for one in self.verdicts], rows),
             "settled": self.settled,
             "history": self.history,
-            "verdicts": self.verdicts,
+            "verdicts": [{name: value for name, value in one.items() if name != "rows"} for one in self.verdicts],
             "rows": {"reward": len(self.actor.arena.parts.reward), "verdict": len(self.actor.arena.parts.verdict)},
             "contexts": len(self.actor.arena.parts.learn),
             "settings": asdict(own),
@@ -111,8 +113,7 @@ class Learning:
         tensors: dict[str, Tensor] = {}
         for name, learner in self.learners.items():
             tensors |= {f"{name}/policy/{key}": value for key, value in learner.policy.state_dict().items()}
-            for i, slot in learner.optimizer.state_dict()["state"].items():
-                tensors |= {f"{name}/slot/{i}/{key}": value for key, value in slot.items()}
+            tensors |= {f"{name}/slot/{key}": value for key, value in slots_of(learner.optimizer).items()}
             if learner.memory is not None:
                 tensors |= {f"{name}/memory/{key}": value for key, value in learner.memory.tensors().items()}
         if self.settings.continual:
@@ -122,7 +123,7 @@ class Learning:
             "verdicts": self.verdicts,
             "settled": self.settled,
             "seconds": seconds,
-            "settings": asdict(self.settings),
+            "of": name_of(self.known, self.settings),
         }
         with atomic_folder(folder) as scratch:
             save_file(
@@ -132,21 +133,17 @@ class Learning:
             (scratch / "learning.json").write_text(json.dumps(state))
 
     def restore(self, folder: Path) -> float:
-        """Go to where ``save`` was called, if it was with the same settings; the seconds spent until then."""
+        """Go to where ``save`` was called, if it was for the same learning; the seconds spent until then."""
         if not (folder / "learning.json").exists():
             return 0.0
         state = json.loads((folder / "learning.json").read_text())
-        if state["settings"] != json.loads(json.dumps(asdict(self.settings))):
+        if state["of"] != name_of(self.known, self.settings):
             return 0.0
         tensors = load_file(folder / "learning.safetensors")
         self.history, self.verdicts, self.settled = state["history"], state["verdicts"], state["settled"]
         for name, learner in self.learners.items():
             learner.policy.load_state_dict(_below(tensors, f"{name}/policy/"))
-            slots: dict[int, dict[str, Tensor]] = {}
-            for key, value in _below(tensors, f"{name}/slot/").items():
-                number, _, slot = key.partition("/")
-                slots.setdefault(int(number), {})[slot] = value
-            learner.optimizer.load_state_dict({**learner.optimizer.state_dict(), "state": slots})
+            put_slots(learner.optimizer, _below(tensors, f"{name}/slot/"))
             memory = _below(tensors, f"{name}/memory/")
             learner.memory = Draws(**memory) if memory else None
         start = self.actor.arena.start

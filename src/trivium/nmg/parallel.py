@@ -38,10 +38,15 @@ def play_all(
     todo, cluster = list(episodes), engine.ray()
     if cluster is None or len(todo) < 2:
         return [actor.play(episode, policies, opponent) for episode in todo]
-    name = digest([known.task.fingerprint, known.seed, repr(actor.settings), list(known.texts)])
+    name = name_of(known, actor.settings)
     weights = {who: policy.state_dict() for who, policy in policies.items()}
     items = [(episode, weights, opponent) for episode in todo]
     return list(cluster.map(play_there, (name, known, actor.settings), items))
+
+
+def name_of(known: Known, settings: NMG) -> str:
+    """What tells one learning from another: its settings, seed, rows and texts."""
+    return digest([known.task.fingerprint, known.seed, repr(settings), list(known.texts)])
 
 
 def play_there(common: Common, episode: int, weights: Mapping[str, Any], opponent: str) -> Played:

@@ -45,7 +45,7 @@ class NMG(Draw):
         validation: Share of the training texts whose rows are kept for the reward, and as many for the verdict.
         validation_rows: Most rows of either.
         fill_epochs: Passes over the texts of an episode that fill gaps.
-        fill_rate: Peak learning rate of it; none is that of the preset ``tapt``.
+        fill_rate: Peak learning rate of it; none is that of the preset ``adapt``.
         finetune_epochs: Passes over its rows.
         finetune_rate: Peak learning rate; none is that of the preset ``finetune``.
         batch_rows: Texts, and rows, in a batch of either.

@@ -51,28 +51,37 @@ def settled(differences: Sequence[float], episodes: int, every: int) -> str | No
     spread = float(np.std(half, ddof=1))
     later = max(1, (episodes + 1) // 2)  # episodes that the last look would rest on
     needed = float(stats.norm.ppf(1 - level / 2)) * spread / later**0.5
-    best = (mean * len(half) + max(abs(low), abs(high)) * left) / (len(half) + left)
-    return "open" if left > 0 and abs(best) < needed else None
+    furthest = max(abs(mean * len(half) + end * left) / (len(half) + left) for end in (low, high))
+    return "open" if left > 0 and furthest < needed else None
 
 
-def verdict_on(differences: Sequence[float]) -> JSON:
+def verdict_on(differences: Sequence[float], rows: Sequence[Sequence[float]] = ()) -> JSON:
     """What fresh episodes say of the policy beside chance.
 
+    The interval holds two kinds of chance: other episodes, and other rows to judge by. Their variances are added, so
+    that what is both an episode's and a row's counts twice: the interval is rather too wide.
+
+    Args:
+        differences: Policy minus random in log-likelihood, of each episode.
+        rows: The same of each row, ``[episodes, rows]``; the rows are the same for all episodes.
+
     Returns:
-        ``delta``, ``low`` and ``high`` of the difference in log-likelihood, nats a row, with an interval of 95 %;
-        ``verdict``: ``helped``, ``hurt`` or ``no evidence``; ``smallest_detectable``, the effect that so many episodes
-        see in 80 of 100 cases; ``signal``, the mean over the standard deviation.
+        ``delta``, ``low`` and ``high`` of the difference, nats a row, with an interval of 95 %; ``verdict``:
+        ``helped``, ``hurt`` or ``no evidence``; ``smallest_detectable``, the effect that so many episodes and rows see
+        in 80 of 100 cases; ``signal``, the mean over the standard deviation of episodes.
     """
-    mean, low, high = interval(differences)
-    spread = float(np.std(differences, ddof=1))
-    many = len(differences)
-    reach = stats.t.ppf(1 - _LEVEL / 2, many - 1) + stats.t.ppf(0.8, many - 1)
+    values = np.asarray(differences, np.float64)
+    many, mean, spread = len(values), float(values.mean()), float(values.std(ddof=1))
+    of_rows = np.asarray(rows, np.float64).mean(0) if len(rows) and len(rows[0]) > 1 else np.zeros(2)
+    error = float(np.sqrt(spread**2 / many + of_rows.var(ddof=1) / len(of_rows)))
+    reach, power = (float(stats.t.ppf(share, many - 1)) for share in (1 - _LEVEL / 2, 0.8))
+    low, high = mean - reach * error, mean + reach * error
     return {
         "delta": mean,
         "low": low,
         "high": high,
         "verdict": "helped" if low > 0 else "hurt" if high < 0 else "no evidence",
-        "smallest_detectable": float(reach) * spread / many**0.5,
+        "smallest_detectable": (reach + power) * error,
         "signal": mean / spread if spread > 0 else 0.0,
         "episodes": many,
     }

@@ -16,8 +16,7 @@ from torch import nn
 from trivium import seeds
 from trivium.core import JSON, Floats, Ints
 from trivium.encoders import Encoder, collate
-from trivium.masking import Masker, RandomTokens, ScoredMasker, WholeWord
-from trivium.masking.policy import PolicyMasker, PolicyScorer
+from trivium.masking import Masker, RandomTokens, WholeWord
 from trivium.nmg.settled import interval
 from trivium.study.hiding_sample import Sample
 
@@ -81,7 +80,7 @@ def describe(masker: Masker, sample: Sample, *, seed: int = 0) -> tuple[JSON, Hi
         "entities": _entities(sample, many, lifts),
         **_extremes(sample.written[:many], chance, rate),
         "texts": _texts(sample, chance),
-        "weights": _weights(masker),
+        "weights": getattr(getattr(masker, "scorer", None), "weights", {}),
         **_learned(masker),
     }
     return told, Hidden(hidden, sample.texts[:many])
@@ -196,13 +195,6 @@ def _texts(sample: Sample, chance: Floats) -> list[JSON]:
         triples = [[sample.before[i], sample.written[i], round(float(chance[i]), 3)] for i in words]
         shown.append({"words": triples, "left_out": int(end - start) - len(triples)})
     return shown
-
-
-def _weights(masker: Masker) -> dict[str, float]:
-    """The weights of a linear policy, the largest first."""
-    if not (isinstance(masker, ScoredMasker) and isinstance(masker.scorer, PolicyScorer)):
-        return {}
-    return PolicyMasker(masker.draw, masker.scorer, masker.about).weights
 
 
 def _learned(masker: Masker) -> JSON:

@@ -29,6 +29,7 @@ def load_inputs(config: StudyConfig, arms: Mapping[str, Arm], reporter: Reporter
         name=options.name,
         columns=options.columns,
         labels=options.labels,
+        rows=options.rows,
     )
     kind = kind_of(task)
     for name, arm in arms.items():

@@ -78,7 +78,7 @@ def save(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, best:
         save_file(weights_of(model), scratch / _WEIGHTS)
         if best is not None:
             _write_best(scratch / _BEST, best, before)
-        save_file(_slots(optimizer), scratch / _SLOTS)
+        save_file(slots_of(optimizer), scratch / _SLOTS)
         text = json.dumps({"slots": _slot_names(model, optimizer), "loop": state})
         (scratch / _STATE).write_text(text, encoding="utf-8")
         _write_manifest(scratch)
@@ -191,7 +191,7 @@ def _take(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer) 
     ours, theirs = (dict(enumerate(names)) for names in (_slot_names(model, optimizer), state["slots"]))
     _demand_same(checkpoint, "optimiser slot", ours, theirs)
     put_weights(model, weights)
-    _put_slots(optimizer, slots)
+    put_slots(optimizer, slots)
     best = None
     if (checkpoint / _BEST).exists():  # cloned: what ``load_file`` returns keeps its file open
         best = {name: value.clone() for name, value in load_file(checkpoint / _BEST).items()}
@@ -228,7 +228,8 @@ def _slot_names(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[str]
     return [names.get(id(parameter), "another model") for parameter in _parameters(optimizer)]
 
 
-def _slots(optimizer: torch.optim.Optimizer) -> Weights:
+def slots_of(optimizer: torch.optim.Optimizer) -> Weights:
+    """What an optimiser remembers, on the CPU, as ``number of the parameter.name``."""
     return {
         f"{i}.{name}": value.detach().cpu().contiguous()
         for i, slot in optimizer.state_dict()["state"].items()
@@ -236,7 +237,7 @@ def _slots(optimizer: torch.optim.Optimizer) -> Weights:
     }
 
 
-def _put_slots(optimizer: torch.optim.Optimizer, saved: Weights) -> None:
+def put_slots(optimizer: torch.optim.Optimizer, saved: Weights) -> None:
     """Set an optimiser's state; its groups and rates stay.
 
     ``load_state_dict`` knows on which device a step count belongs, but casts moments to their parameter's dtype and

@@ -442,7 +442,7 @@ def test_a_split_may_be_kept_small() -> None:
 
 @pytest.mark.parametrize("rows", [{"train": 0}, {"validation": 9}])
 def test_rows_of_no_split_cannot_be_kept(rows: Any) -> None:
-    with pytest.raises(ConfigError, match="task.rows: expected train, dev or test and a number of at least 1"):
+    with pytest.raises(ConfigError, match=r"task\.rows: expected train, dev or test and a number of at least 1"):
         load_task(reviews(train=numbered(20)), rows=rows)
 
 

@@ -55,7 +55,7 @@ class TaskConfig(_Strict):
     labels: list[str] | None = Field(None, description="The label names, if the data should not be asked for them.")
     rows: Annotated[int, Field(ge=1)] | dict[Split, Annotated[int, Field(ge=1)]] | None = Field(
         None,
-        description="About how many training rows to keep at most, stratified by label; or {train, dev, test: how many}.",
+        description="About how many training rows to keep at most, stratified by label; or {split: how many}.",
     )
 
 

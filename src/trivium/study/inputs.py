@@ -5,16 +5,20 @@ from collections.abc import Mapping
 from trivium.config import StudyConfig
 from trivium.core import Corpus, Task
 from trivium.data import load_corpus, load_task
+from trivium.encoders import Pretrained
 from trivium.engine import cores
 from trivium.errors import ConfigError
 from trivium.kinds import kind_of
 from trivium.study.arms import Arm
 from trivium.study.progress import Reporter
-from trivium.training import compares, torch_device
+from trivium.training import compares, masks, torch_device
+from trivium.training.recipes import make_spec
 
 
 def load_inputs(config: StudyConfig, arms: Mapping[str, Arm], reporter: Reporter) -> tuple[Task, Corpus | None]:
-    """The task with all its splits, and the corpus if any arm reads, or compares what it hides with general text.
+    """The task with all its splits, and the corpus if anything needs it.
+
+    An arm may read it or compare what it hides with it, and a gap-filling head may be warmed up on it.
 
     Raises:
         DataError: a file is not what it should be.
@@ -39,7 +43,11 @@ def load_inputs(config: StudyConfig, arms: Mapping[str, Arm], reporter: Reporter
             except ConfigError as error:
                 raise ConfigError(f"arms.{name}, stage '{stage.name}', {error}") from None
     corpus = config.corpus_config
-    if corpus is None or not any(arm.recipe.reads() or compares(arm.recipe.masker) for arm in arms.values()):
+    recipes = [arm.recipe for arm in arms.values()]
+    pretrained = isinstance(make_spec(config.encoder), Pretrained)
+    if corpus is None or not any(
+        recipe.reads() or compares(recipe.masker) or (pretrained and masks(recipe.stages)) for recipe in recipes
+    ):
         return task, None
     with reporter.phase("reading the corpus") as bar:
         return task, load_corpus(corpus.path, columns=corpus.columns, window=corpus.window, progress=bar)

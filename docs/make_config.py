@@ -13,6 +13,8 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
+from trivium.auxiliary import SELECTORS as BESIDE
+from trivium.auxiliary.protocol import Effort
 from trivium.config import ArmConfig, CorpusConfig, EngineConfig, StudyConfig, TaskConfig
 from trivium.core import Stage
 from trivium.documents import SELECTORS
@@ -29,11 +31,15 @@ One YAML file says what a study does. This page is written by `make docs` from t
 is not named here is an error, and the message suggests the nearest one. `key=value` on the command line wins over the
 file; dots go down: `trivium run study.yaml seeds=5 arms.tlm.documents.per_query=100`.
 
-A *strategy* (documents, masker) is a mapping with a `kind`: a name from the tables below, or `"module:Class"` for a
+A *strategy* (documents, masker, auxiliary) is a mapping with a `kind`: a name from the tables below, or `"module:Class"` for a
 frozen dataclass of your own, whose fields become its keys ([extending.md](extending.md)).
 """
 
 _NMG = f"Of `nmg`, a `preset` ({', '.join(NMG_PRESETS)}) gives every key a value; keys that are written beside it win."
+
+
+_EFFORT = "Those that rank also have the keys of the next section, which say how much choosing may spend."
+_SPENT = frozenset(field.name for field in dataclasses.fields(Effort))
 
 
 def render() -> str:
@@ -45,6 +51,8 @@ def render() -> str:
     parts += [_strategies("`encoder`", "", {"from scratch": Scratch, "pretrained": Pretrained})]
     parts += [_model("`arms.<name>`", "", ArmConfig)]
     parts += [_strategies("`arms.<name>.documents`", "", SELECTORS), _strategies("`arms.<name>.masker`", _NMG, MASKERS)]
+    parts += [_strategies("`arms.<name>.auxiliary`", _EFFORT, BESIDE, but=_SPENT)]
+    parts += [_strategies("What choosing auxiliary tasks may spend", "Keys of all of them.", {"": Effort})]
     parts += [
         _strategies(
             "`arms.<name>.stages`", "A list; each entry is a preset with keys to change, or all keys.", {"": Stage}
@@ -62,11 +70,11 @@ def _model(title: str, note: str, model: type[BaseModel]) -> str:
     return _section(title, note or _first(model), rows)
 
 
-def _strategies(title: str, note: str, kinds: Mapping[str, type[Any]]) -> str:
+def _strategies(title: str, note: str, kinds: Mapping[str, type[Any]], *, but: frozenset[str] = frozenset()) -> str:
     parts = [f"## {title}\n"] + ([note + "\n"] if note else [])
     for kind, cls in kinds.items():
         meaning = _attributes(cls)
-        rows = [(f.name, _default(f), meaning[f.name]) for f in dataclasses.fields(cls)]
+        rows = [(f.name, _default(f), meaning[f.name]) for f in dataclasses.fields(cls) if f.name not in but]
         named = f"**{kind}**: " if kind else ""
         parts.append(f"{named}{_first(cls)}\n")
         if rows:

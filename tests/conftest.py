@@ -14,6 +14,7 @@ import torch
 
 from trivium import seeds
 from trivium.core import SPLITS, Task
+from trivium.encoders import train_tokenizer
 from trivium.kinds import Encoded
 from trivium.training import Encoder, Scratch, encode_documents, make_tokenizer, new_encoder
 
@@ -98,6 +99,22 @@ def spec(request: pytest.FixtureRequest) -> Scratch:
 def fresh(tokenizer: Any) -> Callable[[Scratch], Encoder]:
     """A fresh encoder, the same every time it is asked for."""
     return lambda spec: new_encoder(spec, tokenizer, 64, seed=0)
+
+
+@pytest.fixture(scope="session")
+def pretrained(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder with a tiny encoder, as somebody might have pretrained it."""
+    from transformers import AutoModelForMaskedLM, BertConfig
+
+    folder = tmp_path_factory.mktemp("pretrained")
+    tokenizer = train_tokenizer(make_task(60).texts("train"), 512)
+    with seeds.torch_scope(0, "pretrained"):
+        config = BertConfig(
+            vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48
+        )
+        AutoModelForMaskedLM.from_config(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
 
 
 @pytest.fixture

@@ -19,13 +19,13 @@ from trivium.cli import app
 from trivium.config import parse_config
 from trivium.core import SPLITS, Task
 from trivium.data import load_task, read_texts
+from trivium.data.saved import load_saved_task, save_task
 from trivium.errors import ArtifactError, DataError
 from trivium.kinds import KINDS, kind_of
 from trivium.study.judging import load_answers, save_answers, score_line
 from trivium.study.linear import LINEAR_MODELS, Linear
 from trivium.study.linear_tags import shape
 from trivium.study.plan import Plan, StagePlan
-from trivium.study.reading import load_saved_task, save_task
 from trivium.study.report_text import METRICS, metric_name
 from trivium.study.runner import Study, run
 from trivium.training.evaluation import score

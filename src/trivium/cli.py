@@ -118,6 +118,22 @@ def masker(study: StudyFile, overrides: Overrides = None, runs: Runs = Path("run
 
 @app.command()
 @explained
+def auxiliary(
+    study: StudyFile, overrides: Overrides = None, runs: Runs = Path("runs"), as_json: AsJson = False
+) -> None:
+    """Choose what every arm learns beside the task, and show it before the arms are trained."""
+    from trivium.study.beside_text import print_beside
+    from trivium.study.runner import choose_tasks
+
+    told = choose_tasks(study, overrides or [], runs=runs, reporter=_reporter(as_json))
+    if as_json:
+        typer.echo(json.dumps(told, indent=2, ensure_ascii=False))
+    else:
+        print_beside(told, Console())
+
+
+@app.command()
+@explained
 def report(
     folders: Annotated[list[Path], typer.Argument(help="Run folders.", show_default=False)], as_json: AsJson = False
 ) -> None:
@@ -186,7 +202,7 @@ def doctor(as_json: AsJson = False) -> None:
 
 @app.callback(invoke_without_command=True)
 def root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
-    """Task-driven adaptation of language models: what to read, what to hide, and whether it helped."""
+    """Task-driven adaptation of language models: what to read, hide and learn beside, and whether it helped."""
     if version:
         typer.echo(f"trivium {__version__}")
         raise typer.Exit

@@ -78,9 +78,14 @@ class ArmConfig(_Strict):
         None,
         description="What to hide: {kind: random | whole_word | span | … | module:Class, and its keys}.",
     )
+    auxiliary: Options | None = Field(
+        None,
+        description="What to learn beside, of the study's auxiliary tasks: {kind: gradts | all | random | … | "
+        "module:Class, and its keys}. All of them, if not given and a stage learns some.",
+    )
     stages: list[Options] = Field(
-        description="How to train: {preset: finetune | adapt | tapt | tlm-joint, and keys to change}, or all keys of a "
-        "stage.",
+        description="How to train: {preset: finetune | adapt | tapt | tlm-joint | multitask, and keys to change}, or "
+        "all keys of a stage.",
         min_length=1,
     )
 
@@ -111,6 +116,9 @@ class StudyConfig(_Strict):
 
     name: str = Field(description="Name of the run folder.", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     task: TaskConfig
+    auxiliary_tasks: list[TaskConfig] = Field(
+        [], description="Other labelled tasks, with the keys of a task, of any kind, that may be learned beside it."
+    )
     corpus: CorpusConfig | str | list[str] | None = Field(
         None, description="The pile of text: a file, a glob, several of them, or a mapping with the keys of a corpus."
     )

@@ -22,6 +22,7 @@ from trivium.errors import ArtifactError, ConfigError, LeakError
 Split = Literal["train", "dev", "test"]
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 Stream = Literal["task", "documents", "texts", "auxiliary"]
+Combine = Literal["alternate", "pcgrad", "cosine"]
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 JSON = Any  # what json.dumps takes
@@ -275,6 +276,12 @@ class Stage:
             ratio by name of task, as AUTOSEM learns it.
         temperature: Of ``sampling: temperature``.
         auxiliary_cap: Rows of an auxiliary task that count as its size (Raffel et al. 2020, section 3.5.2).
+        combine: What becomes of an auxiliary task's gradient on the weights that tasks share. ``alternate``: it is
+            followed as it is, in that task's turn. ``cosine``: only if its cosine with the gradient of the task itself
+            is not below 0; otherwise the shared weights rest, and only the auxiliary head learns (Du et al. 2018).
+            ``pcgrad``: if the cosine is below 0, the part along the task's gradient is taken off (Yu et al. 2020). Both
+            read a further batch of the task in each auxiliary turn: such a turn takes about twice the time and tokens,
+            and memory for a second gradient.
         micro_tokens: Tokens, padding included, that are computed at once; a larger batch is computed in parts whose
             gradients add up (dropout is drawn part by part). Halved by itself where memory does not suffice.
         compile: Compile the backbone (``torch.compile``): minutes before the first update, for long stages on a GPU.
@@ -307,6 +314,7 @@ class Stage:
     sampling: Literal["proportional", "temperature", "uniform"] | Mapping[str, float] | None = None
     temperature: float = 2.0
     auxiliary_cap: int | None = None
+    combine: Combine = "alternate"
     micro_tokens: int = 32768
     compile: bool = False
     weight_decay: float = 0.01
@@ -337,6 +345,15 @@ class Stage:
             raise ConfigError(
                 f"stage '{self.name}': 'sampling' shares turns out between the task and others, and 'mix' leaves the "
                 "task out. Add task: 1, or leave 'sampling' out."
+            )
+        if self.combine not in get_args(Combine):
+            raise ConfigError(
+                f"stage '{self.name}', combine: expected one of {', '.join(get_args(Combine))}; found {self.combine!r}."
+            )
+        if self.combine != "alternate" and not {"task", "auxiliary"} <= set(self.mix):
+            raise ConfigError(
+                f"stage '{self.name}': 'combine: {self.combine}' compares gradients of auxiliary tasks with the task's "
+                f"own and needs both in 'mix', found {', '.join(self.mix)}. Add the other one, or leave 'combine' out."
             )
         for expected, (keys, holds) in _LIMITS.items():
             for key in keys:

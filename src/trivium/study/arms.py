@@ -1,11 +1,14 @@
 """From the study file to arms: a selector, a recipe, and the questions that are asked of the results."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from trivium.config import StudyConfig, choose
+from trivium.auxiliary import SELECTORS as BESIDE
+from trivium.auxiliary import AllTasks, AuxiliarySelector, NoTasks, RandomTasks
+from trivium.auxiliary.choosers import RowChooser
+from trivium.config import ArmConfig, StudyConfig, choose
 from trivium.core import JSON, Stage, Stream
 from trivium.documents import SELECTORS, Budget, NoDocuments, RandomDocuments, Selector
 from trivium.errors import ConfigError
@@ -24,11 +27,13 @@ class Arm:
         name: Its name in the study file.
         selector: What it reads.
         recipe: How it is trained.
+        auxiliary: What it learns beside the task; none where no stage learns any other.
     """
 
     name: str
     selector: Selector
     recipe: Recipe
+    auxiliary: AuxiliarySelector | None = None
 
 
 def resolve(config: StudyConfig) -> dict[str, Arm]:
@@ -52,11 +57,6 @@ def resolve(config: StudyConfig) -> dict[str, Arm]:
             raise ConfigError(
                 f"{where}.stages: the last stage, '{names[-1]}', does not train on the task; add finetune."
             )
-        if beside := next((stage.name for stage in stages if "auxiliary" in stage.mix), None):
-            raise ConfigError(
-                f"{where}: stage '{beside}' learns auxiliary tasks, which a study file cannot name. Take them out of "
-                "its mix, or train in Python: trivium.train(…, auxiliary=[…])."
-            )
         recipe = Recipe(stages, masker)
         if recipe.reads() and isinstance(selector, NoDocuments):
             raise ConfigError(
@@ -76,12 +76,40 @@ def resolve(config: StudyConfig) -> dict[str, Arm]:
                 f"{where}.masker: {spelled_masker(masker)['kind']} compares the texts with general ones, but the study "
                 "has no 'corpus'. Name one; no arm needs to read it."
             )
-        arms[name] = Arm(name, selector, recipe)
+        arms[name] = Arm(name, selector, recipe, _beside(config, options, stages, where))
     return arms
 
 
+def _beside(config: StudyConfig, options: ArmConfig, stages: Sequence[Stage], where: str) -> AuxiliarySelector | None:
+    """How an arm chooses among the study's auxiliary tasks.
+
+    Raises:
+        ConfigError: it has a stage that learns some and there are none, or the reverse.
+    """
+    learns = next((stage.name for stage in stages if "auxiliary" in stage.mix), None)
+    if learns is None and options.auxiliary is None:
+        return None
+    if learns is None:
+        raise ConfigError(
+            f"{where}: it chooses auxiliary tasks, but no stage learns them; add {{preset: multitask}} before finetune."
+        )
+    if not config.auxiliary_tasks:
+        raise ConfigError(
+            f"{where}: stage '{learns}' learns auxiliary tasks, but the study has no 'auxiliary_tasks'. Name some, or "
+            "take 'auxiliary' out of its mix."
+        )
+    selector: AuxiliarySelector = choose(BESIDE, options.auxiliary or {"kind": "all"}, f"{where}.auxiliary")
+    return selector
+
+
 def equalise(
-    arms: Mapping[str, Arm], rows: int, tokens: Mapping[str, Mapping[Stream, int]], *, equal: str
+    arms: Mapping[str, Arm],
+    rows: int,
+    tokens: Mapping[str, Mapping[Stream, int]],
+    beside: Mapping[str, Mapping[str, int]] | None = None,
+    *,
+    task: str = "task",
+    equal: str,
 ) -> dict[str, Arm]:
     """Write every stage's length in updates, and let all arms spend alike.
 
@@ -92,10 +120,16 @@ def equalise(
         arms: The arms.
         rows: Training rows of the task.
         tokens: Of each arm, the tokens of its documents and of its texts.
+        beside: Of each arm that learns other tasks, their training rows by name.
+        task: Name of the task.
         equal: ``updates``, or ``nothing`` to leave the arms as they are.
     """
+    others = beside or {}
     lengths = {
-        name: [planned_updates(stage, rows, tokens.get(name, {})) for stage in arm.recipe.stages]
+        name: [
+            planned_updates(settled(stage, others.get(name)), rows, tokens.get(name, {}), others.get(name), task=task)
+            for stage in arm.recipe.stages
+        ]
         for name, arm in arms.items()
     }
     longest = max(sum(updates) for updates in lengths.values())
@@ -111,12 +145,25 @@ def equalise(
     return result
 
 
+def settled(stage: Stage, beside: Iterable[Any] | None) -> Stage:
+    """A stage as it is run: where nothing was chosen to be learned beside the task, the task is learned alone.
+
+    >>> settled(Stage("multitask", {"task": 1, "auxiliary": 1}, epochs=1), []).mix
+    {'task': 1}
+    """
+    if "auxiliary" not in stage.mix or any(True for _ in beside or ()):
+        return stage
+    mix: dict[Stream, int] = {stream: turns for stream, turns in stage.mix.items() if stream != "auxiliary"}
+    return replace(stage, mix=mix or {"task": 1}, sampling=None, combine="alternate")
+
+
 def questions(arms: Mapping[str, Arm], baseline: str) -> list[tuple[str, str]]:
     """Which arm is measured against which: each against the baseline, and each against its random twins.
 
-    A random twin of an arm differs from it in nothing but that it reads random documents, as many of them, or that it
-    hides random words or tokens, as large a share. Against the baseline one learns whether reading and filling gaps
-    helped; against a twin, whether *choosing* did.
+    A random twin of an arm differs from it in one choice that is left to chance: it reads random documents, as many of
+    them; hides random words or tokens, as large a share; or learns random tasks, or as many random rows, beside.
+    Against the baseline one learns whether reading, filling gaps and learning beside helped; against a twin, whether
+    *choosing* did.
     """
     pairs = [(name, baseline) for name in arms if name != baseline]
     pairs += [(name, other) for name in arms for other in arms if other != baseline and _twins(arms[name], arms[other])]
@@ -125,12 +172,22 @@ def questions(arms: Mapping[str, Arm], baseline: str) -> list[tuple[str, str]]:
 
 def _twins(arm: Arm, twin: Arm) -> bool:
     """Whether the second is a random twin of the first: one choice is left to chance, and all else is the same."""
+    if arm.auxiliary != twin.auxiliary:
+        same = arm.selector == twin.selector and arm.recipe == twin.recipe
+        return same and _random_beside(arm.auxiliary, twin.auxiliary)
     if arm.recipe == twin.recipe:
         chosen = not isinstance(arm.selector, RandomDocuments | NoDocuments)
         random = isinstance(twin.selector, RandomDocuments)
         return chosen and random and Budget.of(arm.selector) == Budget.of(twin.selector)
     same = arm.selector == twin.selector and replace(arm.recipe, masker=twin.recipe.masker) == twin.recipe
     return same and twin.recipe.masker in random_maskers(arm.recipe.masker)
+
+
+def _random_beside(chooser: AuxiliarySelector | None, twin: AuxiliarySelector | None) -> bool:
+    """Whether the second leaves to chance what the first chooses: rows of the same tasks, or tasks."""
+    if isinstance(chooser, RowChooser) and isinstance(twin, RowChooser):
+        return chooser.which != "random" and replace(chooser, which="random") == twin
+    return isinstance(twin, RandomTasks) and not isinstance(chooser, RandomTasks | AllTasks | NoTasks | None)
 
 
 def random_maskers(masker: Masker | Fits) -> tuple[Masker, ...]:
@@ -175,6 +232,7 @@ def spelled_arm(arm: Arm) -> dict[str, JSON]:
     return {
         "documents": spelled(arm.selector, SELECTORS),
         "masker": spelled_masker(arm.recipe.masker),
+        **({"auxiliary": spelled(arm.auxiliary, BESIDE)} if arm.auxiliary is not None else {}),
         "stages": [spelled_stage(stage) for stage in arm.recipe.stages],
     }
 

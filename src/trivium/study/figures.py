@@ -52,7 +52,7 @@ def forest(comparisons: Sequence[Comparison], styles: Mapping[str, Style], xlabe
 
     The grey band behind a row spans the effects that this design is too small to see. Every comparison has numbers.
     """
-    with _settings():
+    with settings():
         figure, axes = _rows([f"{short(c.arm, 16)} − {short(c.baseline, 16)}" for c in comparisons])
         for row, c in enumerate(comparisons):
             color, marker = styles[c.arm].color, styles[c.arm].marker
@@ -65,14 +65,14 @@ def forest(comparisons: Sequence[Comparison], styles: Mapping[str, Style], xlabe
             axes.plot(delta, row, marker, color=color, markerfacecolor=face, markersize=8, zorder=4)
         axes.axvline(0, color=INK, linewidth=1)
         axes.set_xlabel(xlabel)
-        return _svg(figure, "forest", alt)
+        return svg(figure, "forest", alt)
 
 
 def dots(
     values: Mapping[str, Sequence[float]], styles: Mapping[str, Style], reference: str, xlabel: str, alt: str
 ) -> Markup:
     """Each seed's score a dot, each arm's mean a bar, the reference's mean a dashed line through all rows."""
-    with _settings():
+    with settings():
         figure, axes = _rows([short(arm, 24) for arm in values])
         for row, (arm, scores) in enumerate(values.items()):
             style, mean = styles[arm], sum(scores) / len(scores)
@@ -83,7 +83,7 @@ def dots(
             if arm == reference:
                 axes.axvline(mean, color=INK, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
         axes.set_xlabel(xlabel)
-        return _svg(figure, "dots", alt)
+        return svg(figure, "dots", alt)
 
 
 def curves(lines: Curves, styles: Mapping[str, Style], ylabel: str, name: str, alt: str) -> Markup:
@@ -91,7 +91,7 @@ def curves(lines: Curves, styles: Mapping[str, Style], ylabel: str, name: str, a
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    with _settings():
+    with settings():
         figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
         axes = figure.subplots()
         for arm, seeds in lines.items():
@@ -106,7 +106,7 @@ def curves(lines: Curves, styles: Mapping[str, Style], ylabel: str, name: str, a
         axes.set_ylabel(ylabel)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-        return _svg(figure, name, alt)
+        return svg(figure, name, alt)
 
 
 def learning(history: JSON, name: str, alt: str) -> Markup:
@@ -114,7 +114,7 @@ def learning(history: JSON, name: str, alt: str) -> Markup:
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    with _settings():
+    with settings():
         figure = Figure(figsize=(WIDTH, 3.0), layout="constrained")
         axes = figure.subplots()
         dots = thin(list(enumerate(history["differences"], 1)), most=300)
@@ -132,7 +132,7 @@ def learning(history: JSON, name: str, alt: str) -> Markup:
         axes.set_xlabel("episodes")
         axes.set_ylabel("nats a row")
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        return _svg(figure, name, alt)
+        return svg(figure, name, alt)
 
 
 def thin(curve: Curve, most: int = 120) -> list[tuple[float, float]]:
@@ -150,17 +150,17 @@ def swatch(style: Style, name: str) -> Markup:
     """An arm's line and marker, for a legend in HTML, where long names wrap."""
     from matplotlib.figure import Figure
 
-    with _settings():
+    with settings():
         figure = Figure(figsize=(0.44, 0.22))
         axes = figure.add_axes((0.05, 0, 0.9, 1))
         axes.plot([0, 2], [0, 0], color=style.color, linewidth=1.6)
         axes.plot(1, 0, style.marker, color=style.color, markersize=7)
         axes.set_axis_off()
-        return _svg(figure, name, "")
+        return svg(figure, name, "")
 
 
 @contextmanager
-def _settings() -> Iterator[None]:
+def settings() -> Iterator[None]:
     """Settings of our own, whatever the user's matplotlibrc says."""
     from matplotlib import style
 
@@ -202,7 +202,7 @@ def _rows(names: Sequence[str]) -> tuple[Any, Any]:
     return figure, axes
 
 
-def _svg(figure: Any, name: str, alt: str) -> Markup:
+def svg(figure: Any, name: str, alt: str) -> Markup:
     """The figure as an ``<svg>`` element whose ids begin with ``name``, since ids belong to the whole page."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from trivium.core import JSON, Corpus, Selection, Task, digest
+from trivium.data.saved import load_saved_task
 from trivium.documents.screens import Screens
 from trivium.errors import ConfigError
 from trivium.masking import Fits, Known, ScoredMasker
@@ -15,7 +16,7 @@ from trivium.pretrained import content
 from trivium.store import Artifact, Store
 from trivium.study.arms import Arm, spelled_masker
 from trivium.study.progress import Reporter
-from trivium.study.reading import load_reading_tokenizer, load_saved_task
+from trivium.study.reading import load_reading_tokenizer
 from trivium.training import WarmHead, background_of, compares, make_ready, seed_of, what_is_known
 from trivium.training.recipes import Spec
 

@@ -11,6 +11,7 @@ from safetensors.numpy import load_file, save_file
 
 import trivium
 from trivium.core import JSON
+from trivium.data.saved import load_saved_task
 from trivium.masking import Fits, Masker, RandomTokens, ScoredMasker, WholeWord
 from trivium.masking.linguistic import Entity, PartOfSpeech
 from trivium.store import Artifact, Store
@@ -18,7 +19,7 @@ from trivium.study.arms import Arm, spelled_masker
 from trivium.study.hiding import Hidden, describe, overlap
 from trivium.study.hiding_sample import Sample, installed_pipeline
 from trivium.study.progress import Reporter
-from trivium.study.reading import load_reading_tokenizer, load_saved_task
+from trivium.study.reading import load_reading_tokenizer
 from trivium.training import masks
 
 _LENGTH = 128  # tokens of a text; shorter where the arm's inputs are

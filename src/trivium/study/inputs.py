@@ -1,8 +1,9 @@
 """What a study begins with: its task, its corpus, and how many workers there are."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
-from trivium.config import StudyConfig
+from trivium.config import StudyConfig, TaskConfig
 from trivium.core import Corpus, Task
 from trivium.data import load_corpus, load_task
 from trivium.encoders import Pretrained
@@ -24,17 +25,7 @@ def load_inputs(config: StudyConfig, arms: Mapping[str, Arm], reporter: Reporter
         DataError: a file is not what it should be.
         ConfigError: the task cannot be judged by its metric, or a stage weighs labels that it does not have.
     """
-    options = config.task
-    task = load_task(
-        options.path,
-        preset=options.preset,
-        kind=options.kind,
-        metric=options.metric,
-        name=options.name,
-        columns=options.columns,
-        labels=options.labels,
-        rows=options.rows,
-    )
+    task = _load(config.task)
     kind = kind_of(task)
     for name, arm in arms.items():
         for stage in arm.recipe.stages:
@@ -51,6 +42,31 @@ def load_inputs(config: StudyConfig, arms: Mapping[str, Arm], reporter: Reporter
         return task, None
     with reporter.phase("reading the corpus") as bar:
         return task, load_corpus(corpus.path, columns=corpus.columns, window=corpus.window, progress=bar)
+
+
+def load_candidates(config: StudyConfig, arms: Mapping[str, Arm]) -> tuple[Task, ...]:
+    """The tasks that may be learned beside the study's own, with their training rows, if any arm does.
+
+    Raises:
+        DataError: a file is not what it should be.
+    """
+    if all(arm.auxiliary is None for arm in arms.values()):
+        return ()
+    loaded = [_load(options) for options in config.auxiliary_tasks]
+    return tuple(replace(task, tables={"train": task.rows("train")}) for task in loaded)
+
+
+def _load(options: TaskConfig) -> Task:
+    return load_task(
+        options.path,
+        preset=options.preset,
+        kind=options.kind,
+        metric=options.metric,
+        name=options.name,
+        columns=options.columns,
+        labels=options.labels,
+        rows=options.rows,
+    )
 
 
 def worker_count(config: StudyConfig) -> int:

@@ -8,12 +8,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 from trivium.config import build, choose
-from trivium.core import JSON, Stage
+from trivium.core import JSON, Stage, Task
+from trivium.data.saved import load_saved_task
 from trivium.engine import Send
 from trivium.masking import Masker, ScoredMasker
 from trivium.nmg import MASKERS
 from trivium.store import Artifact, Store
-from trivium.study.reading import load_documents, load_reading_tokenizer, load_saved_task
+from trivium.study.reading import load_documents, load_reading_tokenizer
 from trivium.training import Encoder, new_encoder, run_stage, torch_device
 from trivium.training.recipes import Spec, make_spec
 
@@ -27,7 +28,8 @@ def train_arm(item: JSON, send: Send) -> JSON:
     Args:
         item: ``root`` (run folder), ``task`` and ``reading`` (artifact folders), ``encoder``, ``masker``, ``stages``
             (as the study file spells them), ``fitted`` (artifact folder of a masker that learned first, or none),
-            ``head`` (folder of a warm head, or none), ``origin`` (what else weights depend on) and ``seed``.
+            ``head`` (folder of a warm head, or none), ``auxiliary`` (folders of tasks to learn beside, and the name of
+            their choice; or none), ``origin`` (what else weights depend on) and ``seed``.
         send: Told ``{"stage": i, "done": updates, "total": updates}`` now and then.
 
     Returns:
@@ -47,6 +49,7 @@ def train_arm(item: JSON, send: Send) -> JSON:
             "stage": item["stages"][i],
             "seed": item["seed"],
             "max_length": max(s.max_length for s in stages),
+            **({"auxiliary": item["auxiliary"]["key"]} if "auxiliary" in stage.mix else {}),
         }
         resume = store.partial("stage", inputs)
         write = _stage_writer(item, spec, stage, inputs["max_length"], parent, resume, _teller(send, i))
@@ -82,6 +85,7 @@ def _stage_writer(
             stage,
             load_saved_task(Path(item["task"])),
             documents=load_documents(reading, stage.max_length),
+            auxiliary=_beside(item) if "auxiliary" in stage.mix else (),
             masker=_masker(item),
             seed=item["seed"],
             resume=resume,
@@ -92,6 +96,10 @@ def _stage_writer(
         (folder / "trace.json").write_text(json.dumps({**about, "stage": stage.name, "events": trace.events}))
 
     return write
+
+
+def _beside(item: JSON) -> list[Task]:
+    return [load_saved_task(Path(folder)) for folder in item["auxiliary"]["tasks"]]
 
 
 def _masker(item: JSON) -> Masker:

@@ -2,7 +2,8 @@
 
 ``trivium check`` prints it. It reads and screens all the data, and leaves nothing in the run folder. What is timed is
 real (this encoder, these texts, this machine); what is multiplied is an estimate, and choosing and tokenising documents
-are not in it, nor is what a masker does that learns first: a random one stands for it here.
+are not in it, nor is what a masker does that learns first: a random one stands for it here. Nor is choosing what to
+learn beside: all candidates stand for those that will be chosen.
 """
 
 import resource
@@ -29,7 +30,7 @@ from trivium.encoders.streams import padded_tokens
 from trivium.engine import cores
 from trivium.masking import Fits, Masker, RandomTokens
 from trivium.study.arms import Arm, equalise, random_maskers, resolve
-from trivium.study.inputs import load_inputs, worker_count
+from trivium.study.inputs import load_candidates, load_inputs, worker_count
 from trivium.study.progress import Bar, Reporter, Silent
 from trivium.study.reading import window_lengths
 from trivium.training import encode_documents, make_tokenizer, new_encoder, torch_device
@@ -133,7 +134,7 @@ class Plan:
                 f"encoder   {_large(self.parameters)} parameters, on {torch_device()}",
                 f"training  about {_time(self.seconds)} for {len(self.arms)} arms × {self.seeds} seeds, "
                 f"{self.workers} at a time; early stopping may shorten it.",
-                "          Choosing what to read, and learning what to hide, come on top.",
+                "          Choosing what to read and to learn beside, and learning what to hide, come on top.",
                 f"memory    about {self.memory / 2**30:.1f} GiB",
                 f"disk      about {self.disk / 2**20:,.0f} MiB of models",
                 f"compute   {self.flops:.1e} FLOPs",
@@ -157,14 +158,18 @@ def make_plan(study: StudyConfig | Path | str, overrides: Sequence[str] = (), re
     screens = build(Screens, config.screens, "screens")
     arms = resolve(config)
     task, corpus = load_inputs(config, arms, reporter)
-    notes = list(task.notes)
+    candidates = load_candidates(config, arms)
+    notes = list(task.notes) + [f"{one.name}: {note}" for one in candidates for note in one.notes]
     if corpus is not None:
         with reporter.phase("looking for duplicates and held-out texts") as bar:
             notes += [*corpus.notes, *_screened(task, corpus, screens, bar)]
     with reporter.phase("timing a few steps") as bar:
         workers = worker_count(config)
-        timing = _Timing(config, task.sealed(), corpus, workers)
-        arms = equalise(arms, len(task.rows("train")), timing.tokens(arms), equal=config.equal)
+        timing = _Timing(config, task.sealed(), corpus, workers, candidates)
+        rows = {one.name: len(one.rows("train")) for one in candidates}
+        beside = {name: rows for name, arm in arms.items() if arm.auxiliary is not None}
+        own = len(task.rows("train"))
+        arms = equalise(arms, own, timing.tokens(arms), beside, task=task.name, equal=config.equal)
         planned = {}
         for i, (name, arm) in enumerate(arms.items()):
             planned[name] = tuple(timing.plan(arm, stage) for stage in arm.recipe.stages)
@@ -200,10 +205,12 @@ class _Update:
 class _Timing:
     """Real steps with a sample of the documents, on as many threads as a worker will have."""
 
-    def __init__(self, config: StudyConfig, task: Task, corpus: Corpus | None, workers: int) -> None:
-        self.spec, self.task, self.corpus = make_spec(config.encoder), task, corpus
+    def __init__(
+        self, config: StudyConfig, task: Task, corpus: Corpus | None, workers: int, candidates: Sequence[Task] = ()
+    ) -> None:
+        self.spec, self.task, self.corpus, self.candidates = make_spec(config.encoder), task, corpus, candidates
         self.texts = _sample(corpus)
-        self.tokenizer = make_tokenizer(self.spec, task, self.texts)
+        self.tokenizer = make_tokenizer(self.spec, task, self.texts, candidates)
         self.threads = max(1, cores() // workers)
         self.known: dict[str, _Update] = {}
         self.sizes: dict[int, int] = {}
@@ -251,7 +258,8 @@ class _Timing:
         self.parameters = encoder.parameter_count
         documents = encode_documents(self.tokenizer, self.texts, stage.max_length) if self.texts else None
         with seeds.torch_scope(0, "plan"), torch_threads(self.threads):
-            run = StageRun(encoder, stage, self.task, documents, _stand_in(arm.recipe.masker), seed=0)
+            masker = _stand_in(arm.recipe.masker)
+            run = StageRun(encoder, stage, self.task, documents, masker, 0, self.candidates)
             encoder.train()
             found = {stream: _steps(run, stream) for stream in run.streams}
             look = _timed(run.look) if run.dev is not None else 0.0

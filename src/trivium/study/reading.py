@@ -6,9 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 
-from trivium.core import JSON, SPLITS, Stage, Stream, Task
+from trivium.core import JSON, Stage, Stream, Task
 from trivium.encoders.encoder import load_tokenizer
 from trivium.encoders.streams import padded_tokens
 from trivium.kinds import Encoded
@@ -18,33 +17,24 @@ from trivium.training.recipes import Spec
 _ARRAYS = ("ids", "words", "types", "offsets")
 
 
-def save_task(task: Task, folder: Path) -> None:
-    """Write a task as Parquet and JSON."""
-    for split, rows in task.tables.items():
-        pq.write_table(rows, folder / f"{split}.parquet")
-    about = {"name": task.name, "kind": task.kind, "metric": task.metric, "labels": task.labels, "notes": task.notes}
-    (folder / "task.json").write_text(json.dumps(about, ensure_ascii=False))
-
-
-def load_saved_task(folder: Path) -> Task:
-    """Read what ``save_task`` wrote."""
-    about = json.loads((folder / "task.json").read_text())
-    files = {split: folder / f"{split}.parquet" for split in SPLITS}
-    tables = {split: pq.read_table(file) for split, file in files.items() if file.exists()}
-    return Task(about["name"], about["kind"], about["metric"], tuple(about["labels"]), tables, tuple(about["notes"]))
-
-
 def window_lengths(stages: Iterable[Stage], stream: Stream) -> list[int]:
     """The lengths of the windows in which stages read a stream."""
     return sorted({stage.max_length for stage in stages if stream in stage.mix})
 
 
-def save_reading(spec: Spec, task: Task, documents: list[str], stages: Sequence[Stage], folder: Path) -> None:
+def save_reading(
+    spec: Spec,
+    task: Task,
+    documents: list[str],
+    stages: Sequence[Stage],
+    folder: Path,
+    auxiliary: Sequence[Task] = (),
+) -> None:
     """Make the tokenizer and tokenise the documents, once for every window length that a stage asks for.
 
     The task's own texts are tokenised too, but only counted: a stage has them in the task.
     """
-    tokenizer = make_tokenizer(spec, task, documents)
+    tokenizer = make_tokenizer(spec, task, documents, auxiliary)
     tokenizer.save_pretrained(folder / "tokenizer")
     sizes: dict[Stream, dict[int, int]] = {"documents": {}, "texts": {}}
     for length in window_lengths(stages, "documents") if documents else []:

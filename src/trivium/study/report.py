@@ -12,7 +12,15 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from trivium.store import atomic_write
-from trivium.study import figures, report_hiding, report_markdown, report_tables, report_text, report_verdict
+from trivium.study import (
+    figures,
+    report_beside,
+    report_hiding,
+    report_markdown,
+    report_tables,
+    report_text,
+    report_verdict,
+)
 from trivium.study.figures import Style
 from trivium.study.report_run import Curves, Run, read_run
 from trivium.study.report_text import metric_name, number
@@ -79,6 +87,7 @@ def _html(run: Run) -> str:
         confusions=report_tables.confusions(run),
         choices=report_tables.choices(run),
         hiding=report_tables.hidings(run),
+        besides=report_beside.besides(run),
         origin=report_tables.origin_of(run),
         figures=_figures(run),
     )

@@ -5,6 +5,7 @@ import textwrap
 import unicodedata
 from collections.abc import Sequence
 
+from trivium.study.report_beside import Beside, besides
 from trivium.study.report_hiding import NONE, Hiding
 from trivium.study.report_run import Run
 from trivium.study.report_tables import ArmRow, Choice, arm_rows, choices, cost_notes, hidings, label_table, origin_of
@@ -58,6 +59,7 @@ def markdown(run: Run) -> str:
         wrapped(plain(" ".join(cost_notes(run)))) if cost_notes(run) else "",
         _documents(choices(run)),
         _hidden(hidings(run)),
+        _beside(besides(run)),
         "## Notes on the data",
         bullets(origin.notes or ["Nothing out of the ordinary was found while loading."]),
     ]
@@ -96,6 +98,23 @@ def _scores(arms: Sequence[ArmRow], seeds: Sequence[int]) -> str:
     rows = [(f"{a.name} ({a.role})" if a.role else a.name, a.score, *a.per_seed[: len(shown)]) for a in arms]
     more = f"\n\n{len(seeds) - len(shown)} more seeds stand in report.html." if len(seeds) > len(shown) else ""
     return table(("arm", "mean ± sd", *(f"seed {seed}" for seed in shown)), rows, "lr" + "r" * len(shown)) + more
+
+
+def _beside(found: Sequence[Beside]) -> str:
+    if not found:
+        return ""
+    parts = ["## What was learned beside"]
+    for one in found:
+        parts += [
+            f"### {plain(', '.join(one.arms))} ({one.kind})",
+            bullets(one.warnings),
+            table(("candidate", "rating", "95 % interval", "rows", "chosen"), one.ratings, "lrrrr"),
+            table(("tried beside", "metric", "loss", "updates"), [trial[:4] for trial in one.trials], "lrrr")
+            if one.trials
+            else "",
+            wrapped(plain(" ".join([one.cost, *one.gain]))),
+        ]
+    return "\n\n".join(part for part in parts if part)
 
 
 def _documents(found: Sequence[Choice]) -> str:

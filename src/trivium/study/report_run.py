@@ -33,6 +33,7 @@ class Run:
         curves: What was measured by update: ``value`` (the metric on dev), ``mlm`` and ``task`` (training losses).
         examples: ``examples.json`` of each choice of documents, by artifact folder.
         hiding: ``hiding.json`` of each arm that was looked at while it hides.
+        beside: ``beside.json`` of each choice of auxiliary tasks, by artifact folder.
         config: ``config.yaml`` as it lies there; empty if there is none.
         settings: What ``config.yaml`` says.
         problems: What is missing or could not be read.
@@ -44,6 +45,7 @@ class Run:
     curves: Mapping[str, Curves]
     examples: Mapping[str, JSON]
     hiding: Mapping[str, JSON]
+    beside: Mapping[str, JSON]
     config: str
     settings: JSON
     problems: tuple[str, ...]
@@ -73,6 +75,11 @@ def read_run(folder: Path) -> Run:
         hiding={
             arm: _object(folder, f"artifacts/{name}/hiding.json", problems)
             for arm, name in ((manifest.get("hiding") or {}).get("arms") or {}).items()
+        },
+        beside={
+            name: _object(folder, f"artifacts/{name}/beside.json", problems)
+            for arm in (manifest.get("arms") or {}).values()
+            for name in (arm.get("auxiliary") or {}).values()
         },
         config=config,
         settings=settings,

@@ -146,7 +146,9 @@ def _reads(about: JSON) -> str:
     if not about:
         return NOTHING
     selector = about.get("selector") or {"kind": "none"}
-    return "the task alone" if selector["kind"] == "none" else f"documents: {_settings(selector)}"
+    read = [] if selector["kind"] == "none" else [f"documents: {_settings(selector)}"]
+    beside = [f"beside the task: {_settings(about['beside'])}"] if about.get("beside") else []
+    return "; ".join([*read, *beside]) or "the task alone"
 
 
 def _hides(about: JSON) -> str:

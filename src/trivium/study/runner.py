@@ -16,34 +16,40 @@ import yaml
 
 import trivium
 from trivium import engine, seeds
+from trivium.auxiliary import SELECTORS as BESIDE
+from trivium.auxiliary.saved import chosen_folders, load_choice
 from trivium.config import StudyConfig, build, load_config
 from trivium.core import JSON, Corpus, Score, Selection, Split, Task, digest
+from trivium.data.saved import save_task
 from trivium.documents import SELECTORS, NoDocuments, RandomDocuments, examples, select_documents
 from trivium.documents.screens import Screens
-from trivium.encoders.encoder import Pretrained, head_folder, origin
+from trivium.encoders.encoder import Pretrained, Scratch, head_folder, origin
 from trivium.errors import TriviumError
 from trivium.kinds import kind_of
 from trivium.kinds.metrics import Counts
 from trivium.store import Artifact, Store, atomic_write
+from trivium.study import beside
 from trivium.study.arms import (
     Arm,
     equalise,
     questions,
     resolve,
+    settled,
     spelled,
     spelled_arm,
     spelled_encoder,
     spelled_masker,
     spelled_stage,
 )
+from trivium.study.beside import Candidates, rows_beside
 from trivium.study.fitting import Ground, Shared, fit_masker
 from trivium.study.hiding_arms import Hider, look, overlaps, told, worth_a_look
-from trivium.study.inputs import load_inputs, worker_count
+from trivium.study.inputs import load_candidates, load_inputs, worker_count
 from trivium.study.judging import judge_linear, judge_model, score_line
 from trivium.study.linear import LINEAR_MODELS
 from trivium.study.manifest import now, provenance, software
 from trivium.study.progress import Reporter, Silent
-from trivium.study.reading import reading_tokens, save_reading, save_task, window_lengths
+from trivium.study.reading import reading_tokens, save_reading, window_lengths
 from trivium.study.report import write_report
 from trivium.study.report_verdict import LINEAR
 from trivium.study.verdict import ArmResult, Verdict, decide
@@ -72,6 +78,7 @@ class Prepared:
     """What training needs of the choices before it, for one arm and one seed."""
 
     documents: Artifact | None
+    auxiliary: Artifact | None
     reading: Artifact
 
 
@@ -145,6 +152,26 @@ def choose_maskers(
         return _Run(config, store, reporter or Silent(), _command("masker", study, overrides)).hide()
 
 
+def choose_tasks(
+    study: StudyConfig | Path | str,
+    overrides: Sequence[str] = (),
+    *,
+    runs: Path | str = "runs",
+    reporter: Reporter | None = None,
+) -> dict[str, JSON]:
+    """Choose what every arm learns beside the task, and do nothing else; ``run`` will find it chosen.
+
+    Returns:
+        For each arm that learns other tasks, with the first seed, its ``folder`` and what ``study.beside.describe``
+        says.
+    """
+    config = study if isinstance(study, StudyConfig) else load_config(study, overrides)
+    store = Store(Path(runs) / config.name)
+    with store.owned(), engine.using(_cluster(config)):
+        store.sweep()
+        return _Run(config, store, reporter or Silent(), _command("auxiliary", study, overrides)).beside()
+
+
 def _cluster(config: StudyConfig) -> engine.Ray | None:
     """Where the corpus is searched, if not here; a cluster that is not there is said so before any work."""
     if config.engine.kind == "local":
@@ -174,7 +201,9 @@ class _Run:
         self._open()
         prepared = {(arm, seed): self._prepare(self.arms[arm], seed) for arm in self.arms for seed in self.seeds}
         tokens = {arm: reading_tokens(prepared[arm, self.seeds[0]].reading.folder) for arm in self.arms}
-        self.arms = equalise(self.arms, len(self.task.rows("train")), tokens, equal=self.config.equal)
+        beside = {arm: rows_beside(prepared[arm, self.seeds[0]].auxiliary) for arm in self.arms}
+        rows = len(self.task.rows("train"))
+        self.arms = equalise(self.arms, rows, tokens, beside, task=self.task.name, equal=self.config.equal)
         self.head = self._warm_head()
         self.maskers = self._fit_maskers(prepared)
         self._describe(prepared)
@@ -199,6 +228,11 @@ class _Run:
                 chosen[name] = {"folder": str(made.folder), **json.loads((made.folder / "examples.json").read_text())}
         return chosen
 
+    def beside(self) -> dict[str, JSON]:
+        self._open()
+        made = {name: self._auxiliary(arm, self.seeds[0]) for name, arm in self.arms.items()}
+        return {name: beside.told(one) for name, one in made.items() if one is not None}
+
     def hide(self) -> JSON:
         self._open()
         prepared = {(name, self.seeds[0]): self._prepare(arm, self.seeds[0]) for name, arm in self.arms.items()}
@@ -215,6 +249,9 @@ class _Run:
         notes = [*self.task.notes, *(self.corpus.notes if self.corpus else ())]
         if self.config.linear and not self.linear:
             notes.append(f"linear: no linear model of words answers a {self.task.kind} task, so none stands beside.")
+        tasks = load_candidates(self.config, self.arms)
+        notes += [f"{one.name}: {note}" for one in tasks for note in one.notes]
+        self.candidates = Candidates(self.task, tasks, self.spec, self.origin, worker_count(self.config))
         for note in notes:
             self.reporter.say(note)
         written = self.config.model_dump(mode="json") | {
@@ -238,6 +275,7 @@ class _Run:
     def _prepare(self, arm: Arm, seed: int) -> Prepared:
         """Choose an arm's documents, train its tokenizer and tokenise them."""
         documents = None if isinstance(arm.selector, NoDocuments) else self._documents(arm, seed)
+        auxiliary = self._auxiliary(arm, seed)
         stages = arm.recipe.stages
         inputs = {
             "origin": self.origin,
@@ -245,14 +283,16 @@ class _Run:
             "task": self.sealed.key,
             "lengths": window_lengths(stages, "documents"),
             "texts": window_lengths(stages, "texts"),
+            **({"auxiliary": auxiliary.key} if auxiliary is not None and isinstance(self.spec, Scratch) else {}),
         }
 
         def write(folder: Path) -> None:
             texts = Selection.load(documents.folder, self.corpus).texts() if documents else []
             with self.reporter.phase(f"tokenising for {arm.name}"):
-                save_reading(self.spec, self.task.sealed(), texts, stages, folder)
+                beside = [] if auxiliary is None else load_choice(auxiliary.folder)
+                save_reading(self.spec, self.task.sealed(), texts, stages, folder, beside)
 
-        return Prepared(documents, self._keep(self.store.make("reading", inputs, write)))
+        return Prepared(documents, auxiliary, self._keep(self.store.make("reading", inputs, write)))
 
     def _fit_maskers(self, prepared: Mapping[tuple[str, int], Prepared]) -> dict[tuple[str, int], Artifact]:
         """Let maskers that learn first do so, here and not in the workers: arms and seeds share what they can."""
@@ -305,6 +345,10 @@ class _Run:
 
         return self._keep(self.store.make("documents", inputs, write))
 
+    def _auxiliary(self, arm: Arm, seed: int) -> Artifact | None:
+        chosen = self.candidates.chosen(self.store, arm, seed, self.reporter)
+        return None if chosen is None else self._keep(chosen)
+
     def _warm_head(self) -> WarmHead | None:
         """A gap-filling head for an encoder that came without one, if any arm hides tokens: the same for all arms.
 
@@ -337,6 +381,10 @@ class _Run:
                 "documents": {str(seed): made.folder.name if made else None for seed, made in documents.items()},
                 "selector": spelled(arm.selector, SELECTORS),
                 "masker": spelled_masker(arm.recipe.masker),
+                "auxiliary": {
+                    str(seed): made.folder.name for seed in self.seeds if (made := prepared[name, seed].auxiliary)
+                },
+                "beside": None if arm.auxiliary is None else spelled(arm.auxiliary, BESIDE),
                 "fitted": {str(seed): made.folder.name for (arm, seed), made in self.maskers.items() if arm == name},
                 "stages": [spelled_stage(stage) for stage in arm.recipe.stages],
                 "budget": {"updates": sum(stage.updates or 0 for stage in arm.recipe.stages)},
@@ -374,7 +422,8 @@ class _Run:
         return stages
 
     def _item(self, name: str, seed: int, prepared: Prepared) -> JSON:
-        recipe, fitted = self.arms[name].recipe, self.maskers.get((name, seed))
+        recipe, fitted, chosen = self.arms[name].recipe, self.maskers.get((name, seed)), prepared.auxiliary
+        beside = [] if chosen is None else [str(place.resolve()) for place in chosen_folders(chosen.folder)]
         return {
             "root": str(self.store.root.resolve()),
             "task": str(self.sealed.folder.resolve()),
@@ -384,7 +433,8 @@ class _Run:
             "head": None if self.head is None else str(self.head.folder.resolve()),
             "masker": spelled_masker(recipe.masker),
             "fitted": str(fitted.folder.resolve()) if fitted else None,
-            "stages": [spelled_stage(stage) for stage in recipe.stages],
+            "auxiliary": None if chosen is None else {"key": chosen.folder.name, "tasks": beside},
+            "stages": [spelled_stage(settled(stage, beside)) for stage in recipe.stages],
             "seed": seed,
         }
 

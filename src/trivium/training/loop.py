@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from trivium.kinds import Batch, Cut, Encoded, Kind, kind_of
 from trivium.kinds.text import tokenize
 from trivium.masking import Masker, corrupt
 from trivium.training import checkpoint
+from trivium.training.combine import Gradients, Meetings, combine, shared_weights
 from trivium.training.evaluation import answers, score
 from trivium.training.optimizer import make_optimizer, rate_at
 from trivium.training.parallel import world
@@ -48,7 +49,8 @@ class Trace:
         maskable: Tokens that could have been hidden, in the batches in which some were to be.
         hidden: Tokens that were: those whose loss was computed, whatever stood in their place.
         seconds: Time spent.
-        events: Looks at dev, mean losses, and where memory did not suffice, in the order of updates.
+        events: Looks at dev, mean losses, how often gradients of auxiliary tasks conflicted so far (where the stage
+            compares them), and where memory did not suffice, in the order of updates.
         best: Value and negative loss at the best look at dev, and the update it was at.
         stale: Looks since then.
     """
@@ -105,6 +107,10 @@ class StageRun:
         self._add_heads(learned)
         self.streams = {one.name: self._stream(one.name, self._rows(one, "train")) for one in learned}
         self.streams |= {_READERS[stream]: self._stream(_READERS[stream], it) for stream, it in read.items()}
+        self.meetings = {name: Meetings() for name in beside} if stage.combine != "alternate" else {}
+        if self.meetings:
+            self.shared = shared_weights(encoder)
+            self.primary = replace(self.streams[task.name], name=f"{stage.name}/primary")
         self.dev = self._rows(task, "dev") if "task" in stage.mix and "dev" in task.tables else None
         self.every = stage.evaluate_every or max(1, self.updates // 10)
         self.optimizer = make_optimizer(encoder, stage)
@@ -158,27 +164,42 @@ class StageRun:
     def step(self, update: int) -> None:
         """One update: a batch of the stream whose turn it is, in as many parts as memory asks for."""
         name, turn = self.turns.turn(update)
-        batch = self.streams[name].batch(turn)
-        work = self._work(name, batch, update)
-        self._add_gradients(work, update)
+        primary = self._primary_gradients(update) if name in self.meetings else None
+        self._learn(name, self.streams[name].batch(turn), update)
+        if primary is not None:
+            self.meetings[name].add(combine(self.stage.combine, self.shared, primary, self.world))
         torch.nn.utils.clip_grad_norm_(self.encoder.parameters(), self.stage.clip)
         share = rate_at(self.stage, update, self.updates)
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * share
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        self.trace.updates = update + 1
+
+    def _primary_gradients(self, update: int) -> Gradients:
+        """What the task itself says of the shared weights in an auxiliary turn, by a batch that serves nothing else."""
+        self._learn(self.task.name, self.primary.batch(update), update, "primary")
+        found = [weight.grad for weight in self.shared]
+        self.optimizer.zero_grad(set_to_none=True)
+        return found
+
+    def _learn(self, name: str, batch: Batch, update: int, *child: str) -> None:
+        """Gradients of a batch, and what it took; ``child`` names draws apart from those of the update's own batch."""
+        work = self._work(name, batch, update, *child)
+        self._add_gradients(work, update, *child)
         self.trace.tokens += int(batch.attention.sum())
         self.trace.padded += batch.ids.numel()
         if work.gaps is not None:
             self.trace.maskable += int(batch.maskable.sum())
             self.trace.hidden += len(work.gaps.targets)
-        self.trace.updates = update + 1
 
-    def _work(self, name: str, batch: Batch, update: int) -> Work:
+    def _work(self, name: str, batch: Batch, update: int, *child: str) -> Work:
         """A batch with its gaps, if it is to have any, and what its losses are to be divided by."""
         gaps, fill, tokenizer = None, 0.0, self.encoder.tokenizer
         if name in _READERS.values() or self.stage.mlm_weight > 0:
-            where, how = (seeds.torch_rng(self.seed, self.stage.name, what, update) for what in ("mask", "corrupt"))
+            where, how = (
+                seeds.torch_rng(self.seed, self.stage.name, what, update, *child) for what in ("mask", "corrupt")
+            )
             chosen = self.masker.choose(batch, where)
             gaps = corrupt(batch.ids, chosen, tokenizer.mask_token_id, len(tokenizer), how)
             fill = 1 / max(1, len(gaps.targets))
@@ -190,12 +211,12 @@ class StageRun:
         weight = float(learned.kind.weight(batch).sum())
         return Work(batch, gaps, fill, name, 1 / weight if weight > 0 else 0.0)
 
-    def _add_gradients(self, work: Work, update: int) -> None:
+    def _add_gradients(self, work: Work, update: int, *child: str) -> None:
         """Gradients of a batch, in parts that fit: where memory does not suffice, in smaller ones, from the start."""
         own = () if self.world.rank == 0 else (self.world.rank,)
         while True:
             before = {name: value.clone() for name, value in self.sums.items()}
-            seeds.reseed_torch(self.seed, self.stage.name, "dropout", update, *own)
+            seeds.reseed_torch(self.seed, self.stage.name, "dropout", update, *child, *own)
             try:
                 for part in parts(work, self.micro_tokens, self.world.rank, self.world.size):
                     with autocast(self.encoder.device):
@@ -273,6 +294,9 @@ class StageRun:
         if any(mean is not None and not math.isfinite(mean) for mean in means.values()):
             raise _diverged(self)
         self.trace.events.append({"event": "loss", "update": self.trace.updates, **means})
+        if self.meetings:
+            met = {name: meetings.told() for name, meetings in self.meetings.items()}
+            self.trace.events.append({"event": "conflicts", "update": self.trace.updates, "tasks": met})
 
     def look(self) -> bool:
         """Judge on dev; true where the stage's patience is at its end."""
@@ -312,7 +336,8 @@ class StageRun:
         """Write a checkpoint."""
         sums = {name: self.world.add(value).item() for name, value in self.sums.items()}
         if self.world.rank == 0:
-            state = {"sums": sums, "batches": self.batches, "micro_tokens": self.micro_tokens}
+            meetings = {name: asdict(met) for name, met in self.meetings.items()}
+            state = {"sums": sums, "batches": self.batches, "micro_tokens": self.micro_tokens, "meetings": meetings}
             checkpoint.save(folder, self.encoder, self.optimizer, self.best, {"trace": asdict(self.trace), **state})
         self.world.wait()
 
@@ -324,6 +349,7 @@ class StageRun:
             self.trace = Trace(**state["trace"])
             self.trace.best = tuple(self.trace.best) if self.trace.best else None  # type: ignore[assignment]
             self.batches, self.micro_tokens = state["batches"], state["micro_tokens"]
+            self.meetings = {name: Meetings(**met) for name, met in state["meetings"].items()}
             for name, value in state["sums"].items():
                 self.sums[name].fill_(value if self.world.rank == 0 else 0.0)  # they were added up
 

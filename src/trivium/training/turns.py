@@ -128,15 +128,24 @@ def take_turns(stage: Stage, rows: Mapping[str, int], tokens: Mapping[Stream, in
     return Turns(tuple(cycle), pools, turns / cycle.count(leading) * len(cycle))
 
 
-def planned_updates(stage: Stage, rows: int, tokens: Mapping[Stream, int]) -> int:
-    """Updates of a stage that learns one task, whichever way its length is given.
+def planned_updates(
+    stage: Stage,
+    rows: int,
+    tokens: Mapping[Stream, int],
+    beside: Mapping[str, int] | None = None,
+    *,
+    task: str = "task",
+) -> int:
+    """Updates of a stage, whichever way its length is given.
 
     Args:
         stage: The stage.
         rows: Training rows of the task.
         tokens: Tokens of the documents and of the texts, padding included.
+        beside: Training rows of the tasks that are learned beside it, by name.
+        task: Its name, where others are learned beside it.
     """
-    return take_turns(stage, {"task": rows}, tokens, 0).updates(stage)
+    return take_turns(stage, {task: rows, **(beside or {})}, tokens, 0).updates(stage)
 
 
 def _capped(rows: int, stage: Stage) -> int:

@@ -1,0 +1,24 @@
+"""Tasks put aside as they are, for workers and for another day."""
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from trivium.core import SPLITS, Task
+
+
+def save_task(task: Task, folder: Path) -> None:
+    """Write a task as Parquet and JSON."""
+    for split, rows in task.tables.items():
+        pq.write_table(rows, folder / f"{split}.parquet")
+    about = {"name": task.name, "kind": task.kind, "metric": task.metric, "labels": task.labels, "notes": task.notes}
+    (folder / "task.json").write_text(json.dumps(about, ensure_ascii=False))
+
+
+def load_saved_task(folder: Path) -> Task:
+    """Read what ``save_task`` wrote."""
+    about = json.loads((folder / "task.json").read_text())
+    files = {split: folder / f"{split}.parquet" for split in SPLITS}
+    tables = {split: pq.read_table(file) for split, file in files.items() if file.exists()}
+    return Task(about["name"], about["kind"], about["metric"], tuple(about["labels"]), tables, tuple(about["notes"]))

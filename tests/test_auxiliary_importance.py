@@ -256,6 +256,24 @@ def test_texts_are_padded_and_layers_are_run(task: Task, tokenizer: Any, monkeyp
     assert_array_equal(measure(encoder, task).instances, plain)
 
 
+def test_the_benchmark_measures_beside_what_the_reference_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """But for dropout: its rows are those of the slices along the inputs."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "bench")
+    import auxiliary as bench
+
+    task = bench.long_rows(3, 32)
+    encoder = bench.encoder_for(task, "tiny")
+    encoder.keep_cut(task, Cut(32))
+    with encoder.dropping(0.0):
+        theirs = np.array(bench.reference_loop(encoder, task), np.float32)
+    assert_same(theirs, measure(encoder, task, estimator="kv_weight_legacy").instances)
+    said = bench.judged("base", {"(b)": [2.0, 3.5, 9.0]}) + bench.judged("mini", {"(b)": [9.0]})
+    assert [line.rsplit(" ", 1)[1] for line in said] == ["reached", "MISSED"]
+    assert bench.judged("taus of 16 heads", {"(b)": [1.0]}) == []
+    ways = bench.tau_ways(16, 5)
+    assert_allclose(ways[bench.TAUS](), ways[bench.SCIPY](), atol=1e-12)
+
+
 class Killed(BaseException):
     """The process is gone."""
 

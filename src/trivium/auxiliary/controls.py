@@ -1,5 +1,6 @@
 """Choices that look at no gradient: what every method must beat."""
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -16,7 +17,7 @@ class AllTasks:
 
     def choose(self, bank: Bank) -> Choice:
         """Every candidate, in their order."""
-        return Choice(bank.candidates, tuple(Rating(task.name, 0.0) for task in bank.candidates))
+        return Choice(bank.candidates, tuple(Rating(task.name, math.nan) for task in bank.candidates))
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class NoTasks:
 
     def choose(self, bank: Bank) -> Choice:
         """Nothing."""
-        return Choice((), tuple(Rating(task.name, 0.0) for task in bank.candidates))
+        return Choice((), tuple(Rating(task.name, math.nan) for task in bank.candidates))
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ class Importance:
         with atomic_folder(folder) as scratch:
             about = _about(self.task, self.estimator, self.instances.shape)
             (scratch / _ABOUT).write_text(json.dumps(about, indent=1))
-            for place, rows in _shards(scratch, len(self.instances)):
+            for place, rows in _shards(scratch, len(self.instances), SHARD):
                 _write(place, self.instances[rows])
 
     @classmethod
@@ -89,7 +89,7 @@ class Importance:
             ArtifactError: there is none, or a part of it is missing.
         """
         about = _read_about(folder)
-        shards = list(_shards(folder, about["rows"]))
+        shards = list(_shards(folder, about["rows"], about["shard"]))
         parts = [_read(place, (len(rows), about["layers"], about["heads"])) for place, rows in shards]
         there = [part for part in parts if part is not None]
         if len(there) < len(shards):
@@ -143,10 +143,11 @@ def measure(
     meter = _Meter(encoder, task, estimator, split, batch_tokens or _TOKENS.get(encoder.device.type, 16384), watch)
     shape = (len(meter.encoded), *meter.heads.shape)
     if folder is None:
-        return Importance(task.name, estimator, np.concatenate([meter(rows) for _, rows in _shards(Path(), shape[0])]))
+        parts = [meter(rows) for _, rows in _shards(Path(), shape[0], SHARD)]
+        return Importance(task.name, estimator, np.concatenate(parts))
     made_from = {"split": split, "rows": task.fingerprint, **_contents(encoder, meter.encoded)}
     _claim(folder, {**_about(task.name, estimator, shape), "of": made_from})
-    for place, rows in _shards(folder, shape[0]):
+    for place, rows in _shards(folder, shape[0], SHARD):
         if _read(place, (len(rows), *shape[1:])) is None:
             _write(place, meter(rows))
     return Importance.load(folder)
@@ -314,7 +315,7 @@ def _claim(folder: Path, about: JSON) -> None:
 def _read_about(folder: Path) -> Any:
     try:
         about = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
-        if not isinstance(about, dict) or {"task", "estimator", "rows", "layers", "heads"} - set(about):
+        if not isinstance(about, dict) or {"task", "estimator", "rows", "layers", "heads", "shard"} - set(about):
             raise ValueError(f"{_ABOUT} of something else")
     except (OSError, ValueError) as error:
         raise ArtifactError(
@@ -324,10 +325,10 @@ def _read_about(folder: Path) -> Any:
     return about
 
 
-def _shards(folder: Path, rows: int) -> Iterator[tuple[Path, Ints]]:
+def _shards(folder: Path, rows: int, size: int) -> Iterator[tuple[Path, Ints]]:
     """Where each shard lies, and which rows it has."""
-    for number, first in enumerate(range(0, rows, SHARD)):
-        yield folder / f"shard-{number:05}.npy", np.arange(first, min(first + SHARD, rows))
+    for number, first in enumerate(range(0, rows, size)):
+        yield folder / f"shard-{number:05}.npy", np.arange(first, min(first + size, rows))
 
 
 def _write(place: Path, values: _Single) -> None:

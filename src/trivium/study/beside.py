@@ -148,7 +148,7 @@ def describe(choice: Choice, selector: JSON, task: Task) -> dict[str, JSON]:
         "ratings": [
             {
                 "name": rating.name,
-                "score": rating.score,
+                "score": None if np.isnan(rating.score) else rating.score,
                 **({} if np.isnan(rating.low) else {"low": rating.low, "high": rating.high}),
                 "rows": choice.how["candidates"][rating.name],
                 "left_out": choice.how["left_out"][rating.name],

@@ -47,7 +47,7 @@ def _ratings(ratings: list[dict[str, JSON]]) -> Table:
     for one in ratings:
         chosen = f"{one['chosen']:,}" if one["chosen"] else "–"
         style = "" if one["chosen"] else "dim"
-        table.add_row(one["name"], f"{one['score']:.3g}", between(one), f"{one['rows']:,}", chosen, style=style)
+        table.add_row(one["name"], rated(one), between(one), f"{one['rows']:,}", chosen, style=style)
     return table
 
 
@@ -68,9 +68,18 @@ def with_whom(rows: Mapping[str, int]) -> str:
     return " + ".join(rows) or "nothing"
 
 
+def rated(rating: Mapping[str, JSON]) -> str:
+    """A rating; none where a way to choose does not rate."""
+    return "–" if rating["score"] is None else _short(rating["score"])
+
+
+def _short(value: float) -> str:
+    return f"{value:.3g}".replace("-", "−")
+
+
 def between(rating: Mapping[str, JSON]) -> str:
     """The interval of a rating, where one is known."""
-    return f"[{rating['low']:.3g}, {rating['high']:.3g}]" if "low" in rating else "–"
+    return f"[{_short(rating['low'])}, {_short(rating['high'])}]" if "low" in rating else "–"
 
 
 def warning(effect: Mapping[str, JSON], metric: str) -> str:
@@ -86,8 +95,8 @@ def warning(effect: Mapping[str, JSON], metric: str) -> str:
 def cost(told: Mapping[str, JSON]) -> str:
     """What choosing took."""
     if not told["trainings"]:
-        return "It took no training."
+        return "Choosing took no training."
     return (
-        f"It took {plural(told['trainings'], 'training')} with {plural(told['seeds'], 'seed')}, "
-        f"{duration(told['seconds'])} in all; {plural(told['kept_back'], 'training row')} that were kept back judged."
+        f"Choosing took {plural(told['trainings'], 'training')} with {plural(told['seeds'], 'seed')}, "
+        f"{duration(told['seconds'])} in all. {plural(told['kept_back'], 'training row')} were kept back to judge by."
     )

@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from trivium.core import JSON
 from trivium.study import figures_beside as figures
-from trivium.study.beside_text import between, cost, warning, with_whom
+from trivium.study.beside_text import between, cost, rated, warning, with_whom
 from trivium.study.report_run import Run
 from trivium.study.report_text import count, duration, metric_name, points, signed
 
@@ -64,7 +64,7 @@ def _beside(run: Run, arms: Sequence[str], about: JSON, number: int) -> Beside:
         arms=tuple(arms),
         kind=about["selector"]["kind"],
         ratings=tuple(
-            (one["name"], f"{one['score']:.3g}", between(one), count(one["rows"]), count(one["chosen"]))
+            (one["name"], rated(one), between(one), count(one["rows"]), count(one["chosen"]))
             for one in about["ratings"]
         ),
         trials=tuple(
@@ -103,8 +103,9 @@ def _against_baseline(run: Run, arm: str) -> JSON:
 def _gain(run: Run, arm: str, spent: Mapping[str, JSON]) -> str:
     """What an arm gained beside what choosing for it took."""
     compared, trained = _against_baseline(run, arm), run.verdict["arms"][arm].get("seconds") or 0.0
-    took = f"{duration(spent['seconds'])} of choosing, beside {duration(trained)} of training for each seed"
-    return f"{arm}: {signed(compared['delta'])} points against {run.verdict['baseline']}, for {took}."
+    chosen = f"{duration(spent['seconds'])} of choosing, and " if spent["trainings"] else ""
+    gained = f"{arm}: {signed(compared['delta'])} points against {run.verdict['baseline']}"
+    return f"{gained}, for {chosen}{duration(trained)} of training for each seed."
 
 
 def _figures(about: JSON, metric: str, name: str) -> dict[str, Markup | None]:

@@ -263,7 +263,11 @@ class _Run:
         atomic_write(self.store.root / "config.yaml", yaml.safe_dump(written, sort_keys=False, allow_unicode=True))
         self.manifest = {
             **provenance(),
-            "inputs": {"task": self.task.fingerprint, "corpus": self.corpus.fingerprint if self.corpus else None},
+            "inputs": {
+                "task": self.task.fingerprint,
+                "corpus": self.corpus.fingerprint if self.corpus else None,
+                **{f"auxiliary task {one.name}": one.fingerprint for one in tasks},
+            },
             "notes": notes,
             "command": self.command,
         }

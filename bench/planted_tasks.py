@@ -4,10 +4,10 @@ Run ``python bench/planted_tasks.py`` (minutes on one core). It trains small enc
 each candidate, and prints for each the accuracy on the target's test rows, mean and standard error over seeds, and what
 was gained on the target alone, paired by seed; in every training the target has the same number of batches.
 
-Every text has five *telling* words and five *other* words, in any order. Each word has a hidden class, one of four,
+Every text has five *telling* words and three *other* words, in any order. Each word has a hidden class, one of four,
 given to it by chance: nothing in its form says which. The target asks whether most telling words are of the upper two
 classes, and has too few rows to learn the class of every word. A candidate asks which class is the most frequent, or
-which ones occur at least twice, and has many rows. What differs is whose classes:
+which ones occur at all, and has many rows. What differs is whose classes:
 
 - helpful: those of the telling words, as the target has them;
 - harmful: those of the telling words, after half of the words of each class moved to the opposite one;
@@ -37,7 +37,8 @@ from trivium.training.evaluation import evaluate
 from trivium.training.loop import run_stage
 from trivium.training.recipes import make_stage
 
-CLASSES, WORDS, EACH = 4, 64, 5  # hidden classes; telling words, and as many others; of each in a text
+CLASSES, WORDS = 4, 64  # hidden classes; telling words, and as many others
+TELLING, OTHERS = 5, 3  # words of a text
 Pair = tuple[Task, Task]
 
 
@@ -105,7 +106,7 @@ def planted(seed: int, rows: int = 80, *, beside: int = 960, dev: int = 200, tes
     for role, kind in product(sources, ("classify", "multilabel")):
         texts, telling, others = _texts(rng, hidden, beside)
         classes = sources[role][others if role == "irrelevant" else telling]
-        labels = most(classes).tolist() if kind == "classify" else twice(classes)
+        labels = most(classes).tolist() if kind == "classify" else present(classes)
         metric = "accuracy" if kind == "classify" else "micro_f1"
         names = tuple(f"class{i}" for i in range(CLASSES))
         pairs[role].append(Task(f"{role}-{kind}", kind, metric, names, {"train": _table(texts, labels)}))
@@ -123,9 +124,9 @@ def most(classes: Ints) -> Ints:
     return _counts(classes).argmax(1)
 
 
-def twice(classes: Ints) -> list[list[int]]:
-    """Which classes each row has two words of or more; one at least, since five words are more than four classes."""
-    return [np.flatnonzero(row > 1).tolist() for row in _counts(classes)]
+def present(classes: Ints) -> list[list[int]]:
+    """Which classes occur in each row."""
+    return [np.flatnonzero(row).tolist() for row in _counts(classes)]
 
 
 def _counts(classes: Ints) -> Ints:
@@ -146,16 +147,16 @@ def _hide(rng: np.random.Generator) -> Hidden:
 
 
 def _texts(rng: np.random.Generator, hidden: Hidden, rows: int) -> tuple[list[str], Ints, Ints]:
-    """Some texts, and which telling and which other words each has, both int64 ``[rows, 5]``."""
-    telling, others = _deal(rng, rows), _deal(rng, rows)
+    """Some texts, and which telling and which other words each has, int64 ``[rows, 5]`` and ``[rows, 3]``."""
+    telling, others = _deal(rng, rows, TELLING), _deal(rng, rows, OTHERS)
     words = np.concatenate([np.array(hidden.telling)[telling], np.array(hidden.others)[others]], 1)
     return [" ".join(row) for row in rng.permuted(words, axis=1)], telling, others
 
 
-def _deal(rng: np.random.Generator, rows: int) -> Ints:
+def _deal(rng: np.random.Generator, rows: int, each: int) -> Ints:
     """Words for some rows, dealt from shuffled decks of all words, so that each occurs as often, give or take one."""
-    decks = math.ceil(rows * EACH / WORDS)
-    return np.concatenate([rng.permutation(WORDS) for _ in range(decks)])[: rows * EACH].reshape(rows, EACH)
+    decks = math.ceil(rows * each / WORDS)
+    return np.concatenate([rng.permutation(WORDS) for _ in range(decks)])[: rows * each].reshape(rows, each)
 
 
 def _table(texts: Sequence[str], labels: Sequence[Any]) -> pa.Table:

@@ -31,8 +31,8 @@ One YAML file says what a study does. This page is written by `make docs` from t
 is not named here is an error, and the message suggests the nearest one. `key=value` on the command line wins over the
 file; dots go down: `trivium run study.yaml seeds=5 arms.tlm.documents.per_query=100`.
 
-A *strategy* (documents, masker, auxiliary) is a mapping with a `kind`: a name from the tables below, or `"module:Class"`
-for a frozen dataclass of your own, whose fields become its keys ([extending.md](extending.md)).
+A *strategy* (documents, masker, auxiliary) is a mapping with a `kind`: a name from the tables below, or
+`"module:Class"` for a frozen dataclass of your own, whose fields become its keys ([extending.md](extending.md)).
 """
 
 _NMG = f"Of `nmg`, a `preset` ({', '.join(NMG_PRESETS)}) gives every key a value; keys that are written beside it win."

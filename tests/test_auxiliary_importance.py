@@ -141,7 +141,7 @@ def test_every_family_is_a_loop_over_rows(estimator: Estimator, shape: str, task
     task = lengths(some(task, 5))
     encoder = encoder_for(task, tokenizer, shape)
     found = measure(encoder, task, estimator=estimator, batch_tokens=150)
-    assert (found.task, found.estimator, found.instances.shape) == (task.name, estimator, (5, LAYERS, HEADS))
+    assert (found.name, found.estimator, found.instances.shape) == (task.name, estimator, (5, LAYERS, HEADS))
     assert_same(found.instances, loop(encoder, task, estimator))
 
 
@@ -358,7 +358,7 @@ def test_saved_is_loaded(tmp_path: Path, rng: np.random.Generator) -> None:
     one = Importance("mrpc", "gate", rng.random((11, 3, 2)).astype(np.float32))
     one.save(tmp_path / "one")
     two = Importance.load(tmp_path / "one")
-    assert (two.task, two.estimator) == ("mrpc", "gate")
+    assert (two.name, two.estimator) == ("mrpc", "gate")
     assert_array_equal(two.instances, one.instances)
     with pytest.raises(ArtifactError, match="expected a measurement"):
         Importance.load(tmp_path / "two")

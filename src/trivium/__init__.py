@@ -11,6 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from trivium.auxiliary import GradTS, head_importance, select_auxiliary
     from trivium.core import Corpus, Queries, Score, Selection, Stage, Task
     from trivium.data import load_corpus, load_task
     from trivium.documents import BM25, DSIR, Dense, Hybrid, NoDocuments, RandomDocuments, Screens, select_documents
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "trivium.auxiliary": ("GradTS", "head_importance", "select_auxiliary"),
     "trivium.core": ("Corpus", "Queries", "Score", "Selection", "Stage", "Task"),
     "trivium.data": ("load_corpus", "load_task"),
     "trivium.documents": (
@@ -52,6 +54,7 @@ __all__ = [  # noqa: RUF022 - in the order of the rooms
     "ArtifactError", "ConfigError", "DataError", "LeakError", "TrainingError", "TriviumError",
     "MaskingCollator", "RandomTokens", "ScoredMasker", "Spans", "WholeWord", "corrupt",
     "NMG", "PolicyMasker", "learn_masker",
+    "GradTS", "head_importance", "select_auxiliary",
     "Encoder", "Pretrained", "Recipe", "Scratch", "evaluate", "recipes", "train",
     "Study", "Verdict", "run",
 ]  # fmt: skip

@@ -43,14 +43,19 @@ class Importance:
     """How much each head matters to a task.
 
     Attributes:
-        task: Its name.
+        name: Of the task.
         estimator: How it was measured, see ``measure``.
         instances: Of each row, in the task's order: absolute values, float32 ``[rows, layers, heads]``.
     """
 
-    task: str
+    name: str
     estimator: str
     instances: _Single
+
+    @property
+    def task(self) -> Floats:
+        """Of the task as GradTS normalises it, float64 ``[layers, heads]``: ``matrix()``."""
+        return self.matrix()
 
     def matrix(self, normalise: Normalise = "layer_sum") -> Floats:
         """Of the task: the mean over its rows, normalised, float64 ``[layers, heads]``.
@@ -76,7 +81,7 @@ class Importance:
     def save(self, folder: Path) -> None:
         """Write ``importance.json`` and shards of rows, whole or not at all."""
         with atomic_folder(folder) as scratch:
-            about = _about(self.task, self.estimator, self.instances.shape)
+            about = _about(self.name, self.estimator, self.instances.shape)
             (scratch / _ABOUT).write_text(json.dumps(about, indent=1))
             for place, rows in _shards(scratch, len(self.instances), SHARD):
                 _write(place, self.instances[rows])

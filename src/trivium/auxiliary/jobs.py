@@ -3,7 +3,7 @@
 import json
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -121,7 +121,7 @@ def _importance(item: JSON, folder: Path, resume: Path, send: Send) -> None:
     if torch_device() == "cuda":
         encoder = encoder.cuda()
     looked_at = load_saved_task(Path(item["looked_at"]))
-    measure(encoder, looked_at, estimator=item["estimator"], folder=resume / "importance")
+    measure(encoder, looked_at, estimator=item["estimator"], folder=resume / "importance", watch=_teller(send))
     (resume / "importance").rename(folder / "importance")
     (folder / "importance.json").write_text(json.dumps({"task": task.name, "rows": len(looked_at.rows("train"))}))
 
@@ -166,9 +166,14 @@ def _learn(item: JSON, resume: Path, send: Send) -> tuple[Encoder, Trace]:
         masker=RandomTokens(),
         seed=seeds.child(item["seed"], "auxiliary"),
         resume=resume,
-        watch=lambda done, total: send({"done": done, "total": total}) if done % max(1, total // 20) == 0 else None,
+        watch=_teller(send),
     )
     return encoder, trace
+
+
+def _teller(send: Send) -> Callable[[int, int], None]:
+    """Tells how far a training or a measurement is, twenty times at most."""
+    return lambda done, total: send({"done": done, "total": total}) if done % max(1, total // 20) == 0 else None
 
 
 def _tasks(item: JSON) -> list[Task]:

@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: setup minilm demo test test-slow test-ray lint types bench bench-documents bench-training bench-nmg bench-gpu docs clean
+.PHONY: setup minilm demo test test-slow test-ray lint types bench bench-documents bench-training bench-nmg bench-auxiliary bench-gpu docs clean
 
 setup: $(VENV)/installed
 
@@ -50,6 +50,10 @@ bench-training: setup  ## masked-language-model training beside TLM's way and tr
 bench-nmg: setup  ## episodes of learned masking beside a straightforward inner loop, and that it learns; an hour and a half
 	$(BIN)/python bench/nmg.py
 	$(BIN)/python bench/nmg.py learning
+
+bench-auxiliary: setup  ## head importance and tau beside the straightforward way, and which way to choose ranks made-up tasks right; an hour
+	$(BIN)/python bench/auxiliary.py
+	$(BIN)/python bench/ranking.py
 
 bench-gpu: setup  ## the same on a CUDA device with BERT-base, and how much of its speed is used
 	$(BIN)/python bench/gpu.py

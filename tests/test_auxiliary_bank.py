@@ -15,6 +15,7 @@ from trivium.auxiliary import (
     SELECTORS,
     AllTasks,
     Choice,
+    GradTS,
     NoTasks,
     Pairwise,
     RandomTasks,
@@ -24,12 +25,13 @@ from trivium.auxiliary import (
 )
 from trivium.auxiliary import jobs as work
 from trivium.auxiliary.bank import keep_back
-from trivium.auxiliary.choose import screen
+from trivium.auxiliary.choose import _stable, screen
 from trivium.auxiliary.choosers import Chooser, RowChooser, prefixes
 from trivium.auxiliary.protocol import Beside
 from trivium.auxiliary.saved import load_choice, save_choice
 from trivium.core import Floats, Task
 from trivium.errors import ArtifactError, ConfigError, DataError
+from trivium.study.beside_text import agreement
 
 
 def others(*names: str, rows: int = 24) -> list[Task]:
@@ -224,6 +226,50 @@ def test_two_workers_find_what_one_finds(pretrained: str, tmp_path: Path) -> Non
     assert found[0].ratings == found[1].ratings
 
 
+@pytest.mark.ray
+@pytest.mark.enable_socket
+@pytest.mark.filterwarnings("default")
+def test_trials_on_a_cluster_are_those_made_here(pretrained: str, tmp_path: Path) -> None:
+    from trivium import engine
+
+    def ask(folder: str) -> Choice:
+        task, candidates = make_task(40), others("a")
+        return select_auxiliary(task, candidates, Pairwise(**QUICK), encoder=pretrained, folder=tmp_path / folder)
+
+    here = ask("here")
+    with engine.using(engine.Ray(None)):
+        assert ask("there").ratings == here.ratings
+
+
+def test_a_measurement_that_was_killed_goes_on_and_trains_nothing_again(
+    pretrained: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask(folder: Path) -> Choice:
+        one = GradTS(decide="top", **{**QUICK, "seeds": 1})
+        return select_auxiliary(make_task(40), others("a"), one, encoder=pretrained, folder=folder, workers=1)
+
+    undisturbed = ask(tmp_path / "whole")
+
+    def killed(*_args: Any, **_more: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(work, "measure", killed)
+        with pytest.raises(KeyboardInterrupt):
+            ask(tmp_path / "cut")
+    trained: list[str] = []
+    real = work.run_stage
+
+    def watched(encoder: Any, stage: Any, task: Task, **more: Any) -> Any:
+        trained.append(task.name)
+        return real(encoder, stage, task, **more)
+
+    monkeypatch.setattr(work, "run_stage", watched)
+    assert ask(tmp_path / "cut").ratings == undisturbed.ratings
+    assert trained == ["a"], "the task itself had been learned"
+    assert not list(tmp_path.glob("cut/artifacts/.partial-*"))
+
+
 def test_more_candidates_leave_trials_as_they_are(pretrained: str, tmp_path: Path) -> None:
     task, (a, b) = make_task(40), others("a", "b")
     few = select_auxiliary(task, [a], Pairwise(**QUICK), encoder=pretrained, folder=tmp_path, workers=1)
@@ -244,6 +290,24 @@ def test_an_encoder_from_scratch_knows_the_language_first(tmp_path: Path, monkey
     )
     assert len(list(tmp_path.glob("artifacts/language-*"))) == 1
     assert choice.how["trainings"] == 3, "the language, alone, beside a"
+
+
+def test_how_much_seeds_agree_on_a_ranking() -> None:
+    """Two seeds that order three candidates alike, then oppositely."""
+    up, down = np.arange(6.0).reshape(2, 3), np.arange(6.0)[::-1].reshape(2, 3)
+    half = np.array([[0.0, 1, 2], [5, 4, 3]])
+    bank = Formula({"a": 0.0, "b": 0.0, "c": 0.0})
+    alike = {"topics": [up, up], "a": [up, up], "b": [half, half], "c": [down, down]}
+    opposed = {**alike, "a": [up, down], "c": [down, up]}
+    told = []
+    for measured in (alike, opposed):
+        vars(bank)["measured"] = {name: np.stack(each) for name, each in measured.items()}
+        told.append(_stable(bank))  # type: ignore[arg-type]
+    assert told[0] == {"tau": 1.0, "overlap": {"1": 1.0, "2": 1.0}}
+    assert told[1]["tau"] == -1.0
+    assert told[1]["overlap"]["1"] == 0.0
+    assert agreement(told[0]) == "Rankings of two seeds agree with a tau of 1, the best is the same in 100 % of pairs."
+    assert agreement(None) == ""
 
 
 # -- controls, and what is put aside ----------------------------------------------------------------------------------

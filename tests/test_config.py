@@ -104,7 +104,7 @@ def test_a_mistake_is_told_with_its_key(changes: dict[str, Any], told: str) -> N
         ({"arms": {"finetune": {"stages": [{1: 2}]}}}, "arms.finetune.stages.0.1: expected a valid string"),
         ({"name": "../up"}, "name: .*pattern"),
         ({"name": ".up"}, "name: .*pattern"),
-        ({"zzz": 1}, "zzz: unknown key; known are name, task, corpus, .*engine"),
+        ({"zzz": 1}, "zzz: unknown key; known are name, task, auxiliary_tasks, corpus, .*engine"),
         ({"str": 1}, "unknown key"),
         ({"a[b]": 1}, "unknown key"),
         ({1: 1}, "1: Keys should be strings"),

@@ -1,6 +1,7 @@
 """A study whose arms learn other tasks beside their own: choosing, training, telling, and the warning."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -47,17 +48,16 @@ def study(files: Path, encoder: str, **arms: Any) -> dict[str, Any]:
 
 
 def test_arms_choose_for_themselves_train_and_are_told_of(files: Path, pretrained: str, tmp_path: Path) -> None:
-    config = parse_config(
-        study(
-            files,
-            pretrained,
-            all={"kind": "all"},
-            trial={"kind": "gradts-trial", **QUICK},
-            rows={"kind": "gradts-fg", "decide": "top", "top": 1, "keep": 0.5, **QUICK},
-            alone={"kind": "none"},
-        ),
-        "study.yaml",
+    made = study(
+        files,
+        pretrained,
+        all={"kind": "all"},
+        trial={"kind": "gradts-trial", **QUICK, "seeds": 2},
+        rows={"kind": "gradts-fg", "decide": "top", "top": 1, "keep": 0.5, **QUICK},
+        alone={"kind": "none"},
     )
+    made["arms"]["all"]["stages"][0] |= {"combine": "cosine"}
+    config = parse_config(made, "study.yaml")
     found = run(config, runs=tmp_path)
     arms = found.verdict.to_json()["arms"]
     assert set(arms) == {"finetune", "all", "trial", "rows", "alone"}
@@ -73,6 +73,7 @@ def test_arms_choose_for_themselves_train_and_are_told_of(files: Path, pretraine
     for word in ("What was learned beside", "gradts-fg", "rows kept", "Rank correlation of head importances"):
         assert word in page
     assert "## What was learned beside" in text
+    assert re.search(r"all: gradients conflicted with the task&#39;s for (near|far) in \d+ % of its turns", page)
     made = len(list(found.folder.glob("artifacts/*")))
     again = run(config, runs=tmp_path)
     assert again.verdict.to_json() == found.verdict.to_json()

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import trivium
 from trivium import engine
 from trivium.auxiliary.autosem import AutoSem
 from trivium.auxiliary.bank import Ground
@@ -29,6 +28,7 @@ from trivium.encoders.encoder import origin
 from trivium.store import Store, cache_folder
 from trivium.training import torch_device, train
 from trivium.training.recipes import finetune, spec_of
+from trivium.training.software import software
 
 __all__ = [
     "SELECTORS",
@@ -144,10 +144,9 @@ def select_auxiliary(
         DataError: the task has too few training texts.
     """
     spec = spec_of(encoder)
-    begun_from = {**origin(spec), "trivium": trivium.__version__, "device": torch_device()}
     store = Store(cache_folder() / "auxiliary" if folder is None else Path(folder))
     many = workers or (1 if torch_device() == "cuda" else min(4, engine.cores()))
-    ground = Ground(spec, begun_from, store, workers=many, watch=watch or _unwatched)
+    ground = Ground(spec, {**origin(spec), **software()}, store, workers=many, watch=watch or _unwatched)
     return choose_auxiliary(task, candidates, selector or GradTS(), ground, seed=seed)
 
 

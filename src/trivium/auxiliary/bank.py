@@ -60,7 +60,8 @@ class StoredBank:
         ground: What trainings begin from.
         made: Everything that was asked for so far.
         tried: All trials so far, each once.
-        measured: Of each task whose heads were measured, the mean of its importances over rows and seeds.
+        measured: Of each task whose heads were measured, the mean of its importances over rows, seed by seed, float64
+            ``[seeds, layers, heads]``.
     """
 
     task: Task
@@ -118,7 +119,7 @@ class StoredBank:
         found: dict[str, list[Importance]] = {task.name: [] for task in tasks}
         for i, one in enumerate(made):
             found[tasks[i // len(self.seeds)].name].append(Importance.load(one.folder / "importance"))
-        self.measured |= {name: np.mean([one.matrix() for one in each], axis=0) for name, each in found.items()}
+        self.measured |= {name: np.stack([one.matrix() for one in each]) for name, each in found.items()}
         return found
 
     def trials(self, sets: Sequence[Beside]) -> list[Trial]:

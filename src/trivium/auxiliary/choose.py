@@ -8,7 +8,7 @@ import numpy as np
 
 import trivium
 from trivium import seeds
-from trivium.auxiliary.affinity import kendall
+from trivium.auxiliary.affinity import kendall, stability
 from trivium.auxiliary.bank import Ground, StoredBank, keep_back
 from trivium.auxiliary.jobs import TRAININGS
 from trivium.auxiliary.protocol import AuxiliarySelector, Choice, Effort
@@ -85,12 +85,27 @@ def _alike(bank: StoredBank) -> dict[str, JSON]:
     """How much each head matters to each task, and how alike tasks are by that, where heads were measured."""
     if not bank.measured:
         return {}
-    flat = np.stack([matrix.ravel() for matrix in bank.measured.values()])
+    means = {name: matrices.mean(0) for name, matrices in bank.measured.items()}
+    flat = np.stack([matrix.ravel() for matrix in means.values()])
     affinity = np.nan_to_num(kendall(flat, flat))
     return {
-        "importance": {name: matrix.round(4).tolist() for name, matrix in bank.measured.items()},
-        "affinity": {"tasks": list(bank.measured), "kendall": affinity.round(4).tolist()},
+        "importance": {name: matrix.round(4).tolist() for name, matrix in means.items()},
+        "affinity": {"tasks": list(means), "kendall": affinity.round(4).tolist()},
+        "stability": _stable(bank),
     }
+
+
+def _stable(bank: StoredBank) -> JSON:
+    """How much the order of candidates by affinity is the same with every seed; none where there is nothing to say."""
+    own = bank.measured.get(bank.task.name)
+    others = [bank.measured[task.name] for task in bank.candidates if task.name in bank.measured]
+    if own is None or len(own) < 2 or len(others) < 2:
+        return None
+    scores = [
+        [kendall(a.reshape(1, -1), b.reshape(1, -1))[0, 0] for b in each] for a, *each in zip(own, *others, strict=True)
+    ]
+    found = stability(np.nan_to_num(np.array(scores)))
+    return None if np.isnan(found.tau) else {"tau": found.tau, "overlap": {str(k): v for k, v in found.overlap.items()}}
 
 
 def _demand_names(task: Task, candidates: Sequence[Task]) -> None:

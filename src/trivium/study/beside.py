@@ -137,8 +137,8 @@ def describe(choice: Choice, selector: JSON, task: Task) -> dict[str, JSON]:
 
     Returns:
         ``ratings``, best first; ``trials``; ``effects``, of each candidate that was tried with and without; ``rows``,
-        how the scores of each chosen task's rows are spread and how many of them were kept; ``importance`` and
-        ``affinity`` where heads were measured; ``cost``.
+        how the scores of each chosen task's rows are spread and how many of them were kept; ``importance``,
+        ``affinity`` and ``stability`` where heads were measured; ``cost``.
     """
     taken = {one.name: len(one.rows("train")) for one in choice}
     return {
@@ -161,6 +161,7 @@ def describe(choice: Choice, selector: JSON, task: Task) -> dict[str, JSON]:
         "rows": {name: _spread(scores, choice.rows[name]) for name, scores in choice.row_scores.items()},
         "importance": choice.how.get("importance"),
         "affinity": choice.how.get("affinity"),
+        "stability": choice.how.get("stability"),
         "cost": {name: choice.how[name] for name in ("trainings", "seconds", "seeds", "kept_back")},
     }
 

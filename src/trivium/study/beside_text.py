@@ -37,7 +37,7 @@ def _arm(about: JSON) -> Iterator[Text | Table | str]:
             yield ""
             yield Text(warning(effect, about["metric"]), style="bold")
     yield ""
-    yield Text(cost(about["cost"]), style="dim")
+    yield Text(" ".join(filter(None, [agreement(about["stability"]), cost(about["cost"])])), style="dim")
 
 
 def _ratings(ratings: list[dict[str, JSON]]) -> Table:
@@ -90,6 +90,14 @@ def warning(effect: Mapping[str, JSON], metric: str) -> str:
         f"{effect['name']} hurts: learned beside the task{beside}, it costs {-delta:.1f} points of {metric} "
         f"[{low:.1f}, {high:.1f}] on rows that were kept back."
     )
+
+
+def agreement(stability: JSON) -> str:
+    """How much seeds agree on the ranking, where several were asked."""
+    if not stability:
+        return ""
+    best = f", the best is the same in {100 * stability['overlap']['1']:.0f} % of pairs" if stability["overlap"] else ""
+    return f"Rankings of two seeds agree with a tau of {_short(stability['tau'])}{best}."
 
 
 def cost(told: Mapping[str, JSON]) -> str:

@@ -5,7 +5,8 @@ from importlib import metadata
 
 import trivium
 from trivium.pretrained import PACKAGED
-from trivium.study.manifest import PACKAGES, hardware, software
+from trivium.study.manifest import PACKAGES, hardware
+from trivium.training.software import software
 
 OPTIONAL = ("ray",)  # extras of the same names
 

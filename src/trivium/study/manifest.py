@@ -9,7 +9,6 @@ from pathlib import Path
 
 import trivium
 from trivium.core import JSON
-from trivium.encoders.encoder import torch_device
 from trivium.engine import cores
 
 PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "scipy", "scikit-learn", "pyarrow", "numba")
@@ -24,21 +23,6 @@ def provenance() -> dict[str, JSON]:
         "packages": {name: metadata.version(name) for name in PACKAGES},
         "hardware": hardware(),
         "started": now(),
-    }
-
-
-def software() -> dict[str, JSON]:
-    """What trained weights depend on beside data and settings: versions, and what they are computed on."""
-    import torch
-
-    from trivium.training.loop import autocast
-
-    device = torch.device(torch_device())
-    return {
-        "trivium": trivium.__version__,
-        "packages": {name: metadata.version(name) for name in ("torch", "transformers", "tokenizers")},
-        "device": device.type,
-        "precision": "bfloat16" if isinstance(autocast(device), torch.autocast) else "float32",
     }
 
 

@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from trivium.core import JSON
 from trivium.study import figures_beside as figures
-from trivium.study.beside_text import between, cost, rated, warning, with_whom
+from trivium.study.beside_text import agreement, between, cost, rated, warning, with_whom
 from trivium.study.report_run import Run
 from trivium.study.report_text import count, duration, metric_name, points, signed
 
@@ -25,6 +25,7 @@ class Beside:
         trials: Of each trial: the tasks, metric, loss, updates, and whether it did best.
         warnings: What is said of candidates that hurt.
         effects: Of each candidate tried with and without: name, beside which, difference, interval, what it says.
+        conflicts: What is said of gradients that conflicted with the task's, arm by arm.
         cost: What choosing took.
         gain: What the arms gained beside what choosing took.
         affinity: Figure: task by task.
@@ -39,6 +40,7 @@ class Beside:
     trials: tuple[tuple[str, str, str, str, bool], ...]
     warnings: tuple[str, ...]
     effects: tuple[tuple[str, str, str, str, str], ...]
+    conflicts: tuple[str, ...]
     cost: str
     gain: tuple[str, ...]
     affinity: Markup | None
@@ -88,10 +90,20 @@ def _beside(run: Run, arms: Sequence[str], about: JSON, number: int) -> Beside:
             )
             for effect in about["effects"]
         ),
-        cost=cost(about["cost"]),
+        conflicts=tuple(_conflicts(arm, run.conflicts[arm]) for arm in arms if arm in run.conflicts),
+        cost=" ".join(filter(None, [agreement(about["stability"]), cost(about["cost"])])),
         gain=tuple(_gain(run, arm, about["cost"]) for arm in arms if _against_baseline(run, arm)),
         **_figures(about, metric, f"beside-{number}"),
     )
+
+
+def _conflicts(arm: str, tasks: Mapping[str, tuple[float, float]]) -> str:
+    """In how many of their turns the tasks' gradients conflicted, the most first."""
+    said = [
+        f"{task} in {100 * share:.0f} % of its turns (mean cosine {cosine:+.2f})".replace("-", "−")
+        for task, (share, cosine) in sorted(tasks.items(), key=lambda one: -one[1][0])
+    ]
+    return f"{arm}: gradients conflicted with the task's for {', '.join(said)}."
 
 
 def _against_baseline(run: Run, arm: str) -> JSON:

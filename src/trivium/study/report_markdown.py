@@ -112,7 +112,7 @@ def _beside(found: Sequence[Beside]) -> str:
             table(("tried beside", "metric", "loss", "updates"), [trial[:4] for trial in one.trials], "lrrr")
             if one.trials
             else "",
-            wrapped(plain(" ".join([one.cost, *one.gain]))),
+            wrapped(plain(" ".join([*one.conflicts, one.cost, *one.gain]))),
         ]
     return "\n\n".join(part for part in parts if part)
 

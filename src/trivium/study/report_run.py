@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean as mean
 
 import yaml
 
@@ -33,6 +34,8 @@ class Run:
         curves: What was measured by update: ``value`` (the metric on dev), ``mlm`` and ``task`` (training losses).
         examples: ``examples.json`` of each choice of documents, by artifact folder.
         hiding: ``hiding.json`` of each arm that was looked at while it hides.
+        conflicts: Of each arm that asked, and each task it learned beside: how often gradients conflicted with the
+            task's, and the mean cosine, over seeds.
         beside: ``beside.json`` of each choice of auxiliary tasks, by artifact folder.
         config: ``config.yaml`` as it lies there; empty if there is none.
         settings: What ``config.yaml`` says.
@@ -45,6 +48,7 @@ class Run:
     curves: Mapping[str, Curves]
     examples: Mapping[str, JSON]
     hiding: Mapping[str, JSON]
+    conflicts: Mapping[str, Mapping[str, tuple[float, float]]]
     beside: Mapping[str, JSON]
     config: str
     settings: JSON
@@ -61,11 +65,13 @@ def read_run(folder: Path) -> Run:
     verdict = _verdict(folder / "verdict.json")
     manifest = _object(folder, "manifest.json", problems)
     config, settings = _config(folder, problems)
+    events = list(_lines(folder, "events.jsonl", problems))
     return Run(
         verdict=verdict,
         manifest=manifest,
         scores=tuple(_lines(folder, "scores.jsonl", problems)),
-        curves=_curves(_lines(folder, "events.jsonl", problems)),
+        curves=_curves(events),
+        conflicts=_conflicts(events),
         examples={
             name: _object(folder, f"artifacts/{name}/examples.json", problems)
             for arm in (manifest.get("arms") or {}).values()
@@ -161,4 +167,19 @@ def _curves(events: Iterable[JSON]) -> dict[str, Curves]:
     return {
         name: {arm: {seed: sorted(found) for seed, found in sorted(seeds.items())} for arm, seeds in arms.items()}
         for name, arms in curves.items()
+    }
+
+
+def _conflicts(events: Iterable[JSON]) -> dict[str, dict[str, tuple[float, float]]]:
+    """What each stage said last, as a mean over seeds."""
+    last = {(e["arm"], e.get("seed"), e.get("stage")): e for e in events if e.get("event") == "conflicts"}
+    found: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for (arm, _, _), event in last.items():
+        for task, about in (event.get("tasks") or {}).items():
+            share, cosine = number(about.get("share")), number(about.get("cosine"))
+            if share is not None and cosine is not None:
+                found.setdefault(arm, {}).setdefault(task, []).append((share, cosine))
+    return {
+        arm: {task: (mean(s for s, _ in pairs), mean(c for _, c in pairs)) for task, pairs in tasks.items()}
+        for arm, tasks in found.items()
     }

@@ -47,7 +47,7 @@ from trivium.study.hiding_arms import Hider, look, overlaps, told, worth_a_look
 from trivium.study.inputs import load_candidates, load_inputs, worker_count
 from trivium.study.judging import judge_linear, judge_model, score_line
 from trivium.study.linear import LINEAR_MODELS
-from trivium.study.manifest import now, provenance, software
+from trivium.study.manifest import now, provenance
 from trivium.study.progress import Reporter, Silent
 from trivium.study.reading import reading_tokens, save_reading, window_lengths
 from trivium.study.report import write_report
@@ -55,6 +55,7 @@ from trivium.study.report_verdict import LINEAR
 from trivium.study.verdict import ArmResult, Verdict, decide
 from trivium.training import WarmHead, Warmup, make_tokenizer, masks, new_encoder, torch_device, warm_up
 from trivium.training.recipes import Spec, make_spec
+from trivium.training.software import software
 from trivium.training.warmup import lacks_head
 
 

@@ -7,7 +7,8 @@ depends on it. Training sees a sealed task; the test split is opened when all tr
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -106,11 +107,8 @@ def run(
     Raises:
         TriviumError: the study file or the data is not what it should be, or no arm could be trained.
     """
-    config = study if isinstance(study, StudyConfig) else load_config(study, overrides)
-    store = Store(Path(runs) / config.name)
-    with store.owned(), engine.using(_cluster(config)):
-        store.sweep()
-        return _Run(config, store, reporter or Silent(), command or _command("run", study, overrides)).go()
+    with _begun("run", study, overrides, runs, reporter, command) as run:
+        return run.go()
 
 
 def choose_documents(
@@ -126,11 +124,8 @@ def choose_documents(
         For each arm that reads, with the first seed: counts, documents and words per source, KL reduction, and
         examples with reasons.
     """
-    config = study if isinstance(study, StudyConfig) else load_config(study, overrides)
-    store = Store(Path(runs) / config.name)
-    with store.owned(), engine.using(_cluster(config)):
-        store.sweep()
-        return _Run(config, store, reporter or Silent(), _command("documents", study, overrides)).choose()
+    with _begun("documents", study, overrides, runs, reporter) as run:
+        return run.choose()
 
 
 def choose_maskers(
@@ -146,11 +141,8 @@ def choose_maskers(
         ``arms``: for each that hides, with the first seed, its ``masker`` as the study file writes it, the ``folder``
         and what ``study.hiding.describe`` says; ``overlap``: how much each two of them hide of the same.
     """
-    config = study if isinstance(study, StudyConfig) else load_config(study, overrides)
-    store = Store(Path(runs) / config.name)
-    with store.owned(), engine.using(_cluster(config)):
-        store.sweep()
-        return _Run(config, store, reporter or Silent(), _command("masker", study, overrides)).hide()
+    with _begun("masker", study, overrides, runs, reporter) as run:
+        return run.hide()
 
 
 def choose_tasks(
@@ -166,11 +158,25 @@ def choose_tasks(
         For each arm that learns other tasks, with the first seed, its ``folder`` and what ``study.beside.describe``
         says.
     """
+    with _begun("auxiliary", study, overrides, runs, reporter) as run:
+        return run.beside()
+
+
+@contextmanager
+def _begun(
+    verb: str,
+    study: StudyConfig | Path | str,
+    overrides: Sequence[str],
+    runs: Path | str,
+    reporter: Reporter | None,
+    command: str | None = None,
+) -> Iterator["_Run"]:
+    """A study about to do something, alone in its run folder, and on its cluster if it names one."""
     config = study if isinstance(study, StudyConfig) else load_config(study, overrides)
     store = Store(Path(runs) / config.name)
     with store.owned(), engine.using(_cluster(config)):
         store.sweep()
-        return _Run(config, store, reporter or Silent(), _command("auxiliary", study, overrides)).beside()
+        yield _Run(config, store, reporter or Silent(), command or _command(verb, study, overrides))
 
 
 def _cluster(config: StudyConfig) -> engine.Ray | None:

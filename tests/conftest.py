@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -81,13 +82,19 @@ def texts() -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def tokenizer(task: Task, texts: list[str]) -> Any:
+def trained_tokenizer(task: Task, texts: list[str]) -> Any:
     return make_tokenizer(Scratch("tiny", vocabulary=512), task, texts)
 
 
+@pytest.fixture(scope="module")
+def tokenizer(trained_tokenizer: Any) -> Any:
+    """A module's own, since who trains with one writes into it how long inputs are."""
+    return deepcopy(trained_tokenizer)
+
+
 @pytest.fixture(scope="session")
-def documents(tokenizer: Any, texts: list[str]) -> Encoded:
-    return encode_documents(tokenizer, texts, 32)
+def documents(trained_tokenizer: Any, texts: list[str]) -> Encoded:
+    return encode_documents(trained_tokenizer, texts, 32)
 
 
 @pytest.fixture(params=["modernbert", "bert"])

@@ -215,6 +215,7 @@ def test_trials_are_judged_by_kept_rows_alone_and_never_made_twice(
     assert seen == {first.how["kept_back"]}
 
 
+@pytest.mark.slow
 def test_two_workers_find_what_one_finds(pretrained: str, tmp_path: Path) -> None:
     task, candidates = make_task(40), others("a")
     found = [

@@ -123,6 +123,7 @@ def test_the_encoder_is_the_same_for_a_seed_and_another_for_another(bench: Modul
     assert any((one[name] != other[name]).any() for name in one)
 
 
+@pytest.mark.slow
 def test_helpful_tasks_help_and_harmful_ones_harm(bench: ModuleType) -> None:
     """The quick form of what the bench prints: two seeds, the first of each pair."""
 

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from trivium.auxiliary import SELECTORS as BESIDE
 from trivium.cli import app
 from trivium.config import choose, parse_config
 from trivium.documents import SELECTORS
@@ -75,6 +76,8 @@ def test_yaml_is_understood(page: Path, monkeypatch: pytest.MonkeyPatch, tmp_pat
             choose(MASKERS, found["masker"], page.name)
         if "documents" in found:
             choose(SELECTORS, found["documents"], page.name)
+        if "auxiliary" in found:
+            choose(BESIDE, found["auxiliary"], page.name)
 
 
 def test_the_config_reference_is_fresh() -> None:

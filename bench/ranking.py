@@ -1,8 +1,8 @@
 """Which way to choose auxiliary tasks ranks them right, where it is known which help, harm or do neither.
 
-    python bench/ranking.py                     every way, five made-up targets; a quarter of an hour
+    python bench/ranking.py                     every way, five made-up targets; half an hour
     python bench/ranking.py --quick             two targets
-    python bench/ranking.py --only gradts gradtag --layers 3
+    python bench/ranking.py --only gradts gradtag --layers 4
 
 For each target of ``planted_tasks.py`` every way rates two helpful, two harmful and two irrelevant candidates. AUC is
 the share of pairs of a helpful and another candidate that it orders right, ties counted half: 0.5 is chance. What it
@@ -157,8 +157,8 @@ class Here:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Rank auxiliary tasks of which it is known whether they help.")
     parser.add_argument("--targets", type=int, default=5)
-    parser.add_argument("--seeds", type=int, default=3, help="trainings that every answer is averaged over (3)")
-    parser.add_argument("--layers", type=int, default=3, help="of the encoders, with 4 heads each (3)")
+    parser.add_argument("--seeds", type=int, default=2, help="trainings that every answer is averaged over (2)")
+    parser.add_argument("--layers", type=int, default=2, help="of the encoders, with 4 heads each (2)")
     parser.add_argument("--width", type=int, default=16)
     parser.add_argument("--only", nargs="+", help="ways whose names begin so")
     parser.add_argument("--quick", action="store_true", help="two targets, one training each")

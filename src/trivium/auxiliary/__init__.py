@@ -6,6 +6,7 @@ choice, and ``bank.py`` for the trainings behind it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,7 @@ def head_importance(
     if not isinstance(encoder, Encoder):
         spec = spec_of(encoder)
         alone = finetune(spec, epochs=epochs, max_length=max_length, patience=None, keep_best=False)
-        encoder = train(_training_rows(task), alone, seed=seed)
+        encoder = train(replace(task, tables={"train": task.rows("train")}), alone, seed=seed)
     return measure(encoder, task, estimator=estimator, folder=None if folder is None else Path(folder))
 
 
@@ -148,12 +149,6 @@ def select_auxiliary(
     many = workers or (1 if torch_device() == "cuda" else min(4, engine.cores()))
     ground = Ground(spec, {**origin(spec), **software()}, store, workers=many, watch=watch or _unwatched)
     return choose_auxiliary(task, candidates, selector or GradTS(), ground, seed=seed)
-
-
-def _training_rows(task: Task) -> Task:
-    from dataclasses import replace
-
-    return replace(task, tables={"train": task.rows("train")})
 
 
 def _unwatched(what: str, done: int, total: int) -> None:

@@ -16,6 +16,7 @@ from trivium.auxiliary.protocol import Beside, Effort, Trial
 from trivium.core import JSON, Floats, Ints, Stage, Task
 from trivium.data.saved import save_task
 from trivium.encoders import Encoder, Scratch
+from trivium.encoders.encoder import torch_device
 from trivium.errors import DataError
 from trivium.masking import RandomTokens
 from trivium.store import Artifact, Store
@@ -34,7 +35,6 @@ class Ground:
         spec: The encoder.
         origin: What its weights depend on, as JSON.
         store: Where what was found is kept.
-        head: Folder of a warm gap-filling head, if the encoder needed one; a task alone needs none.
         workers: Trainings side by side.
         watch: Told what is being done, how much of it is done and how much there is.
     """
@@ -42,7 +42,6 @@ class Ground:
     spec: Spec
     origin: JSON
     store: Store
-    head: Path | None = None
     workers: int = 1
     watch: Phase = lambda what, done, total: None
 
@@ -90,7 +89,7 @@ class StoredBank:
         """The same after learning all tasks beside each other; a copy."""
         item = self._item(jobs.JOINT, [self.task, *self.candidates], self._multitask, seed)
         (made,) = self._do("learning all beside each other", [item])
-        return Encoder.load(made.folder)
+        return Encoder.load(made.folder).to(torch_device())
 
     def stage(self, preset: str, **changes: Any) -> Stage:
         """A stage with rates that suit the encoder; no dev rows steer it."""
@@ -161,7 +160,6 @@ class StoredBank:
         about = {
             "encoder": {name: value for name, value in asdict(ground.spec).items() if value is not None},
             "tokenizer": str(tokenizer.folder.resolve()),
-            "head": None if ground.head is None else str(ground.head.resolve()),
             "max_length": self.effort.max_length,
         }
         if not scratch:
@@ -235,12 +233,13 @@ def keep_back(task: Task, share: float, most: int, seed: int) -> Task:
     rows, (_, of_row) = task.rows("train"), task.passages()
     texts = int(of_row.max(initial=-1)) + 1
     rng = seeds.numpy_rng(seed, "auxiliary", "kept")
-    kept: Ints = np.flatnonzero(np.isin(of_row, rng.permutation(texts)[: round(share * texts)]))
-    kept = np.sort(rng.permutation(kept)[:most])
+    drawn = rng.permutation(texts)[: round(share * texts)]
+    many = np.cumsum(np.bincount(of_row, minlength=texts)[drawn])  # rows of the first texts, whole texts alone
+    kept: Ints = np.flatnonzero(np.isin(of_row, drawn[many <= most]))
     if not 0 < len(kept) < len(rows):
         raise DataError(
             f"task '{task.name}': expected enough training texts to keep {share:.0%} back that trials are judged by, "
-            f"found {texts}."
+            f"found {texts}. Keep a larger share, or more rows (kept_rows: {most})."
         )
     stay = np.setdiff1d(np.arange(len(rows)), kept)
     return replace(task, tables={"train": rows.take(stay), "dev": rows.take(kept)})

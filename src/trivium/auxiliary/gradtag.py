@@ -17,7 +17,6 @@ from trivium.auxiliary.projections import Projection, row_gradients
 from trivium.auxiliary.protocol import Bank, Choice, Rating
 from trivium.core import Floats, Task
 from trivium.encoders import Encoder
-from trivium.encoders.encoder import torch_device
 from trivium.errors import ConfigError
 from trivium.kinds import kind_of
 from trivium.masking.asking import at_rest, batches, states
@@ -98,7 +97,7 @@ class GradTag(Chooser):
         projection, found = Projection(self.dimensions, bank.seed), []
         sampled = [bank.sample(one) for one in (bank.task, *bank.candidates)]
         for seed in bank.seeds:
-            encoder = bank.joint(seed).to(torch_device())
+            encoder = bank.joint(seed)
             learned = {one.name: linearised(encoder, one, one.rows("train"), projection) for one in sampled}
             judge = linearised(encoder, sampled[0], bank.task.rows("dev"), projection)
             found.append(Surroundings.of(bank.task.name, learned, judge, self.ridge))

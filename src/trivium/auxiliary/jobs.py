@@ -81,8 +81,8 @@ def start(about: JSON, seed: int) -> Encoder:
     """Where trainings start: a pretrained encoder, or one from scratch that filled gaps.
 
     Args:
-        about: ``encoder`` (as the study file spells it), ``tokenizer`` and ``head`` (folders; no head: none),
-            ``languages`` (folder of an encoder that filled gaps, by seed, if it is from scratch), ``max_length``.
+        about: ``encoder`` (as the study file spells it), ``tokenizer`` (folder), ``max_length``, and for one from scratch
+            ``languages``: the folder of an encoder that filled gaps, by seed.
         seed: Which.
     """
     languages = about.get("languages")
@@ -90,8 +90,7 @@ def start(about: JSON, seed: int) -> Encoder:
         encoder = Encoder.load(Path(languages[str(seed)]))
     else:
         spec, tokenizer = make_spec(about["encoder"]), load_tokenizer(about["tokenizer"])
-        head = Path(about["head"]) if about["head"] else None
-        encoder = new_encoder(spec, tokenizer, about["max_length"], seed, head)
+        encoder = new_encoder(spec, tokenizer, about["max_length"], seed)
     return encoder.cuda() if torch_device() == "cuda" else encoder
 
 

@@ -81,8 +81,8 @@ def start(about: JSON, seed: int) -> Encoder:
     """Where trainings start: a pretrained encoder, or one from scratch that filled gaps.
 
     Args:
-        about: ``encoder`` (as the study file spells it), ``tokenizer`` (folder), ``max_length``, and for one from scratch
-            ``languages``: the folder of an encoder that filled gaps, by seed.
+        about: ``encoder`` (as the study file spells it), ``tokenizer`` (folder), ``max_length``, and for one from
+            scratch ``languages``: the folder of an encoder that filled gaps, by seed.
         seed: Which.
     """
     languages = about.get("languages")

@@ -5,24 +5,20 @@ gives those of a whole batch. Which selectors use them stands in ``projected`` a
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from trivium import seeds
+from trivium.auxiliary.heads import AttentionHeads, Part
 from trivium.auxiliary.protocol import Rating
 from trivium.core import Floats, Task
 from trivium.encoders import Encoder
-from trivium.errors import ConfigError
 from trivium.kinds import Batch, kind_of
 from trivium.masking.asking import states
 from trivium.nmg.settled import interval
 
-# what layers are called that make keys and values, alone or in one piece with queries (Wqkv, in_proj)
-_KEYS = ("key", "key_proj", "k_lin", "k")
-_KEY_VALUE = (*_KEYS, "value", "value_proj", "v_lin", "v", "Wqkv", "in_proj")
 _BLOCK = 2**24  # gradients laid out at once: 64 MB
 
 
@@ -75,24 +71,19 @@ class Projection:
 def key_value_layers(encoder: Encoder) -> dict[str, nn.Linear]:
     """The linear layers of the backbone that make keys and values, by name.
 
-    Where an architecture makes queries in the same layer (ModernBERT, DeBERTa), they are in it. A layer of keys that
-    reads relative positions too (DeBERTa v2 with ``share_att_key``) is left out: what it does there belongs to no text.
+    Where an architecture makes queries in the same layer (ModernBERT, DeBERTa), they are in it. Keys that are made of
+    relative positions too (DeBERTa-v3) are left out: what their layer does there belongs to no text.
 
     Raises:
-        ConfigError: no layer is known to make them.
+        ConfigError: nobody has said where this architecture keeps them.
     """
-    config = encoder.backbone.config
-    shared = getattr(config, "share_att_key", False) and getattr(config, "relative_attention", False)
-    named = {name: layer for name, layer in encoder.backbone.named_modules() if isinstance(layer, nn.Linear)}
-    wanted = set(_KEY_VALUE) - set(_KEYS if shared else ())
-    found = {name: layer for name, layer in named.items() if name.rpartition(".")[2] in wanted}
-    if not found:
-        raise ConfigError(
-            "auxiliary: expected an encoder whose layers of keys and values are called as in BERT, RoBERTa, ELECTRA, "
-            f"DistilBERT, ALBERT, MPNet, DeBERTa or ModernBERT, found the architecture '{config.model_type}' without. "
-            "Choose gradcos for it."
-        )
-    return found
+    heads = AttentionHeads.of(encoder.backbone)
+    wanted = {layer.linear(part) for layer in heads.layers for part in _parts(heads)}
+    return {name: layer for name, layer in encoder.backbone.named_modules() if layer in wanted}
+
+
+def _parts(heads: AttentionHeads) -> tuple[Part, ...]:
+    return ("key", "value") if heads.apart else ("value",)
 
 
 def row_gradients(
@@ -109,13 +100,13 @@ def row_gradients(
     Yields:
         The name of each layer, and its weights' gradients in pieces ``[rows, some]``, in the order of the weights.
     """
-    layers = key_value_layers(encoder)
-    with _watched(layers) as seen, torch.enable_grad():
+    heads = AttentionHeads.of(encoder.backbone)
+    with heads.watch(*_parts(heads)) as uses, torch.enable_grad():
         logits = encoder.answer(task.name, states(encoder, batch), batch)
         loss = kind_of(task).loss(logits, batch, None).sum()
-        slopes = iter(torch.autograd.grad(loss, [made for calls in seen.values() for _, made in calls]))
-    for name, layer in layers.items():
-        calls = [(given, next(slopes)) for given, _ in seen[name]]  # ALBERT's one layer runs several times
+        slopes = torch.autograd.grad(loss, [use.made for use in uses])
+    for name, layer in key_value_layers(encoder).items():  # ALBERT's one layer runs several times
+        calls = [(use.read.detach(), slope) for use, slope in zip(uses, slopes, strict=True) if use.linear is layer]
         yield name, _pieces(calls, batch, max(1, block // (len(batch.ids) * layer.in_features)))
 
 
@@ -131,25 +122,6 @@ def added_up(texts: Tensor, batch: Batch) -> Tensor:
     if batch.owners is None:
         return texts
     return texts.new_zeros(batch.rows, texts.shape[1]).index_add(0, batch.owners, texts)
-
-
-@contextmanager
-def _watched(layers: dict[str, nn.Linear]) -> Iterator[dict[str, list[tuple[Tensor, Tensor]]]]:
-    """What goes into layers, and what they make of it, call by call; with gradients, whatever weights are frozen."""
-    seen: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in layers}
-
-    def watch(name: str, given: Tensor, made: Tensor) -> None:
-        seen[name].append((given.detach(), made if made.requires_grad else made.requires_grad_()))
-
-    hooks = [
-        layer.register_forward_hook(lambda _layer, given, made, name=name: watch(name, given[0], made))
-        for name, layer in layers.items()
-    ]
-    try:
-        yield seen
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def rated(name: str, cosines: Sequence[float] | Floats) -> Rating:

@@ -218,6 +218,15 @@ def test_trials_are_judged_by_kept_rows_alone_and_never_made_twice(
     assert seen == {first.how["kept_back"]}
 
 
+def test_how_trainings_are_made_is_up_to_the_user(pretrained: str, tmp_path: Path) -> None:
+    selector = Pairwise(**QUICK, lr=3e-3, batch_rows=8, freeze=1)
+    choice = select_auxiliary(make_task(40), others("a"), selector, encoder=pretrained, folder=tmp_path, workers=1)
+    assert [trial.updates for trial in choice.trials] == [4, 7], "32 rows, then 24 others beside them, 8 at a time"
+    usual = select_auxiliary(make_task(40), others("a"), Pairwise(**QUICK), encoder=pretrained, folder=tmp_path)
+    assert [trial.updates for trial in usual.trials] == [1, 2]
+    assert usual.trials[0].losses != choice.trials[0].losses
+
+
 @pytest.mark.slow
 def test_two_workers_find_what_one_finds(pretrained: str, tmp_path: Path) -> None:
     task, candidates = make_task(40), others("a")

@@ -420,6 +420,15 @@ def test_a_given_test_split_is_never_touched() -> None:
     assert task.texts("test") == [f"text number {i}" for i in range(40, 47)]
 
 
+def test_a_task_that_is_only_learned_beside_another_keeps_all_its_rows(tmp_path: Path) -> None:
+    path = tmp_path / "sub.csv"
+    path.write_text("text,label\n" + "".join(f"t{i},{i % 2}\n" for i in range(50)), encoding="utf-8")
+    task = load_task(path, carve=False)
+    assert list(task.tables) == ["train"]
+    assert len(task.rows("train")) == 50
+    assert not task.notes
+
+
 def test_the_seed_decides_what_is_carved() -> None:
     path = write("a.jsonl", numbered(200))
     assert placed(load_task(path, seed=1)) == placed(load_task(path, seed=1)) != placed(load_task(path, seed=2))

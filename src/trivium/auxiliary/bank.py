@@ -93,8 +93,10 @@ class StoredBank:
 
     def stage(self, preset: str, **changes: Any) -> Stage:
         """A stage with rates that suit the encoder; no dev rows steer it."""
-        given = {"preset": preset, "max_length": self.effort.max_length, "patience": None, "keep_best": False}
-        return make_stage({**given, **changes}, self.ground.spec, preset)
+        own = self.effort
+        keys = {"max_length": own.max_length, "freeze": own.freeze, "patience": None, "keep_best": False}
+        given = {name: value for name in ("lr", "batch_rows") if (value := getattr(own, name)) is not None}
+        return make_stage({"preset": preset, **keys, **given, **changes}, self.ground.spec, preset)
 
     def sample(self, task: Task) -> Task:
         """The task with as many of its training rows as may be looked at."""

@@ -75,6 +75,9 @@ class Effort:
         max_length: Longest input in tokens.
         sampling: How turns are shared where several tasks are learned, as in a stage.
         auxiliary_cap: Rows of a candidate that count as its size there, as in a stage.
+        lr: Learning rate of these trainings; none: what suits the encoder, as in the presets of stages.
+        batch_rows: Rows in a batch of theirs; none: what suits the encoder too.
+        freeze: The lowest so many layers, and the embeddings, stay as they are in them.
     """
 
     seeds: int = 3
@@ -86,6 +89,9 @@ class Effort:
     max_length: int = 128
     sampling: Literal["proportional", "temperature", "uniform"] = "proportional"
     auxiliary_cap: int | None = None
+    lr: float | None = None
+    batch_rows: int | None = None
+    freeze: int = 0
 
     def __post_init__(self) -> None:
         """Refuse what cannot be done."""

@@ -40,6 +40,7 @@ def load_task(
     columns: Given | None = None,
     labels: Sequence[str | int | float | bool] | None = None,
     rows: int | Mapping[Split, int] | None = None,
+    carve: bool = True,
     seed: int = 0,
 ) -> Task:
     """Load a labelled task.
@@ -81,6 +82,7 @@ def load_task(
             rows, sorted.
         rows: About how many rows of a split to keep at most, stratified as a carved split is; a number alone is of
             train. For trials with few labels, and where judging takes long.
+        carve: Whether missing splits are carved; a task that is only learned beside another needs none.
         seed: Decides which rows are carved, and which are kept.
 
     Returns:
@@ -107,7 +109,8 @@ def load_task(
     notes = [*found.notes, *notes]
     _demand_rows(splits, found.sources, chosen, notes)
     labels_found, more = reader.order(splits, listed or named, column_of(chosen, "label"))
-    _complete(splits, reader, seed, notes)
+    if carve:
+        _complete(splits, reader, seed, notes)
     _keep(splits, {"train": rows} if isinstance(rows, int) else rows or {}, reader, seed, notes)
     notes += [*more, *_shared(splits)]
     tables = {split: _table(splits[split], reader, labels_found) for split in splits}

@@ -52,11 +52,11 @@ def load_candidates(config: StudyConfig, arms: Mapping[str, Arm]) -> tuple[Task,
     """
     if all(arm.auxiliary is None for arm in arms.values()):
         return ()
-    loaded = [_load(options) for options in config.auxiliary_tasks]
+    loaded = [_load(options, carve=False) for options in config.auxiliary_tasks]
     return tuple(replace(task, tables={"train": task.rows("train")}) for task in loaded)
 
 
-def _load(options: TaskConfig) -> Task:
+def _load(options: TaskConfig, *, carve: bool = True) -> Task:
     return load_task(
         options.path,
         preset=options.preset,
@@ -66,6 +66,7 @@ def _load(options: TaskConfig) -> Task:
         columns=options.columns,
         labels=options.labels,
         rows=options.rows,
+        carve=carve,
     )
 
 

@@ -33,18 +33,27 @@ WORDS = [
     "ﬁne",
 ]
 LINES = st.lists(st.sampled_from(WORDS), min_size=1, max_size=30)
-PIECES = pytest.mark.parametrize("pieces", ["wordpiece", "bpe", "unigram"])
+PIECES = pytest.mark.parametrize("pieces", ["wordpiece", "bpe", "unigram", "template"])
 
 
 @cache
 def tokenizer(pieces: str) -> Any:
-    """Of BERT's kind, of RoBERTa's, or of DeBERTa-v3's."""
+    """Of BERT's kind, of RoBERTa's, of DeBERTa-v3's, or of sentence-transformers', which cuts at 128 if it may."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
     texts = [" ".join(WORDS[i:] + WORDS[:i]) for i in range(len(WORDS))] * 2
     if pieces == "wordpiece":
         return train_tokenizer(texts, 512)
+    if pieces == "template":
+        known = train_tokenizer(texts, 512)
+        backend = known.backend_tokenizer
+        ends = [(name, known.convert_tokens_to_ids(name)) for name in ("[CLS]", "[SEP]")]
+        backend.post_processor = processors.TemplateProcessing(
+            single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=ends
+        )
+        backend.enable_truncation(128)
+        return known
     special = ["<pad>", "<unk>", "<s>", "</s>", "<mask>"]
     if pieces == "bpe":
         trained = Tokenizer(models.BPE(unk_token="<unk>"))

@@ -154,11 +154,10 @@ class _Laid:
         self.rows.append(row)
         chars = np.full((len(encoding.ids), 2), -1, np.int32)
         if named is not None or self.seek:
-            text = np.asarray([-1 if place is None else place for place in encoding.sequence_ids])
-            chars[text >= 0] = np.asarray(places, np.int32).reshape(-1, 2)
+            chars[np.asarray(encoding.special_tokens_mask) == 0] = np.asarray(places, np.int32).reshape(-1, 2)
         self.words.append(_words(encoding) if named is None else named.of(chars))
         if self.seek:
-            chars[text == 0] = -1
+            chars[~_second(encoding)] = -1
             self.chars.append(chars)
 
     def encoded(self, labels: npt.NDArray[Any] | None, *, several: bool) -> Encoded:
@@ -193,7 +192,12 @@ def _words_of(tokens: Sequence[str]) -> _Sought:
 def _words(encoding: Any) -> npt.NDArray[np.int32]:
     """Word of each token, counted through both texts of a pair; -1 for special tokens."""
     words = np.asarray([-1 if word is None else word for word in encoding.word_ids], np.int32)
-    second = np.asarray([place == 1 for place in encoding.sequence_ids])
+    second = _second(encoding)
     if second.any():
         words[second] += words[~second].max(initial=-1) + 1
     return words
+
+
+def _second(encoding: Any) -> npt.NDArray[np.bool_]:
+    """Which tokens are of the second text of a pair. Those of the first are not always told from special ones."""
+    return np.asarray([place == 1 for place in encoding.sequence_ids], bool)

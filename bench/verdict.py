@@ -73,7 +73,7 @@ def advantage_for(rng: np.random.Generator, metric: Metric, noise: float, differ
 
 def covers_plainly(arms: tuple[Counts, Counts], metric: Metric, rng: np.random.Generator) -> bool:
     """Whether the plain percentile bootstrap over seeds and rows holds 0."""
-    moved = resampled(*arms, metric, rng, REPLICATES)
+    moved = resampled(arms, (1.0, -1.0), metric, rng, REPLICATES)
     drawn = rng.integers(len(moved), size=moved.shape)
     low, high = np.quantile(np.take_along_axis(moved, drawn, 0).mean(0), [ALPHA / 2, 1 - ALPHA / 2])
     return bool(low <= 0 <= high)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from trivium.kinds.metrics import CLASSIFICATION, Counts, accuracy, classification_counts, macro_f1
-from trivium.study.statistics import ALPHA, Effect, bootstrap, holm
+from trivium.study.statistics import ALPHA, Effect, bootstrap, contrast, holm
 
 LABELS = 3
 
@@ -174,6 +174,64 @@ def test_the_smallest_detectable_is_seen_four_times_in_five(
     smallest = float(np.median([effect.smallest_detectable(questions) for effect in studies(0.0)]))
     seen = np.mean([effect.delta > effect.half_width(ALPHA / questions) for effect in studies(smallest)])
     assert 0.75 < seen < 0.85
+
+
+@given(st.lists(st.floats(-0.1, 0.1), min_size=2, max_size=8))
+@settings(max_examples=40, deadline=None)
+def test_signs_are_flipped_as_scipy_does(deltas: list[float]) -> None:
+    effect = Effect(float(np.mean(deltas)), 0.0, 0.0, 0.0, len(deltas), 10, deltas=tuple(deltas))
+    exact = stats.permutation_test((np.array(deltas),), np.sum, permutation_type="samples", n_resamples=np.inf)
+    assert effect.p_seeds == pytest.approx(exact.pvalue)
+    assert effect.p_seeds >= 2 / 2 ** len(deltas)
+
+
+def test_few_seeds_and_very_many_have_no_flipped_signs() -> None:
+    assert Effect(0.1, 0.0, 0.0, 0.0, 1, 10, deltas=(0.1,)).p_seeds is None
+    assert Effect(0.1, 0.0, 0.0, 0.0, 17, 10, deltas=(0.1,) * 17).p_seeds is None
+
+
+def test_a_contrast_is_the_sum_of_its_parts(rng: np.random.Generator) -> None:
+    a, b, c = (answers(rng, 3, 90, right) for right in (0.5, 0.6, 0.8))
+    whole = contrast((a, b, c), (0.5, 0.5, -1.0), macro_f1, np.random.default_rng(0), 100)
+    parts = [bootstrap(one, c, macro_f1, np.random.default_rng(0), 100) for one in (a, b)]
+    assert whole.delta == pytest.approx(np.mean([part.delta for part in parts]))
+    assert whole.deltas == pytest.approx(np.mean([part.deltas for part in parts], axis=0))
+    assert whole.differing >= max(part.differing for part in parts)
+    assert whole.row_se <= max(part.row_se for part in parts) + 1e-9
+
+
+def test_a_contrast_of_an_arm_with_itself_counts_for_nothing(rng: np.random.Generator) -> None:
+    a, b = answers(rng, 3, 90, 0.5), answers(rng, 3, 90, 0.7)
+    plain = bootstrap(a, b, accuracy, np.random.default_rng(0), 100)
+    more = contrast((a, b, a, a), (1.0, -1.0, 1.0, -1.0), accuracy, np.random.default_rng(0), 100)
+    assert (more.delta, more.seed_se, more.fixed_se) == pytest.approx((plain.delta, plain.seed_se, plain.fixed_se))
+
+
+@given(effects, st.integers(2, 40), st.floats(0.001, 0.2), st.integers(1, 5))
+@settings(max_examples=60, deadline=None)
+def test_as_many_seeds_as_needed_are_enough_and_one_fewer_is_not(
+    effect: Effect, seeds: int, difference: float, questions: int
+) -> None:
+    needed = effect.seeds_for(difference, questions)
+    if needed is None:
+        assert effect.seeds < 2 or (effect.at(1000).smallest_detectable(questions) or 1) > difference
+        return
+    assert (effect.at(needed).smallest_detectable(questions) or 0) <= difference
+    if needed > 2:
+        assert (effect.at(needed - 1).smallest_detectable(questions) or 0) > difference
+    assert effect.at(effect.seeds).half_width(0.05) == pytest.approx(effect.half_width(0.05))
+
+
+def test_what_more_seeds_would_give_is_what_they_give(rng: np.random.Generator) -> None:
+    """Standard errors that three seeds foresee for twelve, against those of twelve."""
+    foreseen, found = [], []
+    for _ in range(60):
+        one, other = answers(rng, 12, 300, 0.7, 0.03), answers(rng, 12, 300, 0.7, 0.03)
+        few = bootstrap(one[:3], other[:3], accuracy, rng, 400).at(12)
+        many = bootstrap(one, other, accuracy, rng, 400)
+        foreseen.append((few.seed_se**2, few.fixed_se**2))
+        found.append((many.seed_se**2, many.fixed_se**2))
+    assert np.mean(foreseen, axis=0) == pytest.approx(np.mean(found, axis=0), rel=0.25)
 
 
 @pytest.mark.parametrize("spread", [0.0, 0.05])

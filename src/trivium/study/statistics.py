@@ -1,4 +1,4 @@
-"""How large the difference between two arms is, and how sure one can be of it.
+"""How large the difference between arms is, and how sure one can be of it.
 
 Two arms are trained with the same seeds and scored on the same test rows, so both kinds of chance are paired. Their
 difference would come out otherwise for two reasons: other seeds train other models, and other test rows ask other
@@ -8,8 +8,9 @@ choice, and docs/design-notes.md shows it. Which pairs are compared, and in what
 ``verdict``.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:  # a report needs no kinds, and with them torch
 
 ALPHA = 0.05  # a difference is called when its p-value is below this
 POWER = 0.8
+MOST_SEEDS = 1000  # that anybody would be told to train
 SMALLEST_P = 1e-12  # below this a p-value is about the tail of a distribution, not about the arms
 BLOCK = 2_000_000  # resampled rows drawn at a time: 16 MB, three times over
 
@@ -46,6 +48,7 @@ class Effect:
         seeds: How many seeds were compared.
         differing: Test rows on which the arms differ with any seed. The others cannot tell them apart, and a handful
             of them is a handful of observations, however large the test set.
+        deltas: What ``delta`` is the mean of, seed by seed.
 
     Source: Banerjee 1960, "Approximate confidence interval for linear functions of means of k populations when the
     population variances are not equal", Sankhyā 22.
@@ -61,6 +64,7 @@ class Effect:
     fixed_se: float
     seeds: int
     differing: int
+    deltas: tuple[float, ...] = ()
 
     @property
     def low(self) -> float:
@@ -110,6 +114,57 @@ class Effect:
         smallest = self._combined(*map(reach, self._df))
         return smallest if smallest > 0 else None
 
+    def at(self, seeds: int) -> "Effect":
+        """What is to be expected of so many seeds in place of these: only what is about seeds shrinks.
+
+        >>> effect = Effect(delta=0.05, seed_se=0.02, row_se=0.005, fixed_se=0.013, seeds=3, differing=200)
+        >>> more = effect.at(12)
+        >>> round(more.seed_se, 3), more.row_se, round(more.fixed_se, 3)
+        (0.01, 0.005, 0.008)
+        """
+        share = self.seeds / seeds
+        own = max(self.fixed_se**2 - self.row_se**2, 0.0)  # of rows that one seed gets right and another wrong
+        fixed_se = float(np.sqrt(min(self.row_se, self.fixed_se) ** 2 + own * share))
+        return replace(self, seed_se=float(self.seed_se * np.sqrt(share)), fixed_se=fixed_se, seeds=seeds, deltas=())
+
+    def seeds_for(self, difference: float, questions: int = 1) -> int | None:
+        """How many seeds a study like this one needs to call a true difference in four of five cases.
+
+        Args:
+            difference: The true difference, in the metric's own unit.
+            questions: As in ``smallest_detectable``.
+
+        Returns:
+            None if it cannot be told from one seed, or if no number of seeds up to 1,000 is enough: the test rows are
+            too few.
+        """
+        if self.seeds < 2 or difference <= 0:
+            return None
+
+        def enough(seeds: int) -> bool:
+            smallest = self.at(seeds).smallest_detectable(questions)
+            return smallest is not None and smallest <= difference
+
+        found = bisect_left(range(2, MOST_SEEDS + 1), True, key=enough) + 2
+        return found if found <= MOST_SEEDS else None
+
+    @property
+    def p_seeds(self) -> float | None:
+        """Exact two-sided p-value over seeds alone: the sign of each seed's difference flipped in all ways.
+
+        It assumes nothing of how differences are spread, and pays for it: of n seeds it is never below 2 / 2ⁿ, 0.25
+        for three, 0.06 for five. None with one seed, and above 16, where t-quantiles need no help.
+
+        >>> Effect(0.02, 0.006, 0.0, 0.0, 3, 100, deltas=(0.01, 0.02, 0.03)).p_seeds
+        0.25
+        """
+        if not 1 < len(self.deltas) <= 16:
+            return None
+        sizes = np.array(self.deltas)
+        signs = 1 - 2 * (np.arange(2 ** len(sizes))[:, None] >> np.arange(len(sizes)) & 1)
+        sums = np.abs(signs @ sizes)
+        return float(np.mean(sums >= np.abs(sizes.sum()) * (1 - 1e-9)))
+
     def _combined(self, per_seed_se: float, per_row_se: float) -> float:
         reach = np.hypot(per_seed_se * self.seed_se, per_row_se * self.row_se)
         return float(max(reach, per_row_se * self.fixed_se))
@@ -122,23 +177,7 @@ class Effect:
 def bootstrap(
     arm: "Counts", baseline: "Counts", metric: "Metric", rng: np.random.Generator, replicates: int = 2000
 ) -> Effect:
-    """Compare two arms that share seeds and test rows.
-
-    Rows are resampled, the same for both arms and all seeds. What the seeds' differences then do *together* is the
-    chance of the rows. What each does on its own (a row that one seed gets wrong and another right) shows in their
-    spread over seeds, and is counted there once. Seeds are not resampled: for a mean that has a closed form, which
-    for three seeds is a third too small, so the unbiased variance stands in its place.
-
-    Args:
-        arm: Outcomes, ``[seeds, rows, counts]``.
-        baseline: Outcomes of the arm it is measured against. Either side may have one seed where the other has
-            several, if it is deterministic: it then stands beside every seed.
-        metric: Function of counts that are summed over rows.
-        rng: Draws the resamples. From the same state, swapped sides give exactly the opposite effect.
-        replicates: How many resamples; 2000 know a standard error to about 1.6 %.
-
-    Source: rows crossed with seeds as in Sellam et al. 2022, "The MultiBERTs", section 4; see ``Effect`` for what is
-    done about few seeds.
+    """Compare two arms that share seeds and test rows: the ``contrast`` of one minus the other.
 
     >>> from trivium.kinds.metrics import accuracy, classification_counts
     >>> from trivium.seeds import numpy_rng
@@ -149,36 +188,78 @@ def bootstrap(
     >>> round(effect.delta, 2), effect.p < 0.001, effect.differing
     (0.1, True, 20)
     """
-    seeds = max(len(arm), len(baseline))
-    assert {len(arm), len(baseline)} <= {1, seeds}, f"seeds cannot be paired: {len(arm)} against {len(baseline)}"
-    assert arm.shape[1:] == baseline.shape[1:], f"not the same rows: {arm.shape} against {baseline.shape}"
-    deltas = metric(arm.sum(1)) - metric(baseline.sum(1))
-    covariance = np.atleast_2d(np.cov(resampled(arm, baseline, metric, rng, replicates)))
+    return contrast((arm, baseline), (1.0, -1.0), metric, rng, replicates)
+
+
+def contrast(
+    arms: Sequence["Counts"],
+    weights: Sequence[float],
+    metric: "Metric",
+    rng: np.random.Generator,
+    replicates: int = 2000,
+) -> Effect:
+    """A weighted sum of the scores of arms that share seeds and test rows.
+
+    Rows are resampled, the same for all arms and seeds. What the seeds' sums then do *together* is the chance of the
+    rows. What each does on its own (a row that one seed gets wrong and another right) shows in their spread over seeds,
+    and is counted there once. Seeds are not resampled: for a mean that has a closed form, which for three seeds is a
+    third too small, so the unbiased variance stands in its place.
+
+    Args:
+        arms: Outcomes of each, ``[seeds, rows, counts]``. One may have one seed where others have several, if it is
+            deterministic: it then stands beside every seed.
+        weights: Of each; 1 and -1 compare two arms.
+        metric: Function of counts that are summed over rows.
+        rng: Draws the resamples. From the same state, swapped sides give exactly the opposite effect.
+        replicates: How many resamples; 2000 know a standard error to about 1.6 %.
+
+    Source: rows crossed with seeds as in Sellam et al. 2022, "The MultiBERTs", section 4; see ``Effect`` for what is
+    done about few seeds.
+    """
+    seeds = max(map(len, arms))
+    assert {len(arm) for arm in arms} <= {1, seeds}, f"seeds cannot be paired: {[len(arm) for arm in arms]}"
+    assert len({arm.shape[1:] for arm in arms}) == 1, f"not the same rows: {[arm.shape for arm in arms]}"
+    deltas = np.zeros(seeds)
+    for arm, weight in zip(arms, weights, strict=True):
+        deltas = deltas + weight * metric(arm.sum(1))
+    covariance = np.atleast_2d(np.cov(resampled(arms, weights, metric, rng, replicates)))
     together = (covariance.sum() - covariance.trace()) / max(seeds * (seeds - 1), 1)  # by chance, it may be below 0
     fixed_se = float(np.sqrt(max(covariance.mean(), 0.0)))
+    first, *others = arms
     return Effect(
         delta=float(deltas.mean()),
         seed_se=float(deltas.std(ddof=1) / np.sqrt(seeds)) if seeds > 1 else 0.0,
         row_se=float(np.sqrt(max(together, 0.0))) if seeds > 1 else fixed_se,
         fixed_se=fixed_se,
         seeds=seeds,
-        differing=int((arm != baseline).any(axis=(0, 2)).sum()),
+        differing=int(np.any([(first != arm).any(axis=(0, 2)) for arm in others], axis=0).sum()),
+        deltas=tuple(deltas.tolist()),
     )
 
 
-def resampled(arm: "Counts", baseline: "Counts", metric: "Metric", rng: np.random.Generator, replicates: int) -> Floats:
-    """The difference with every seed under every resample of the rows, ``[seeds, replicates]``."""
-    models = np.concatenate([arm, baseline])
+def resampled(
+    arms: Sequence["Counts"],
+    weights: Sequence[float],
+    metric: "Metric",
+    rng: np.random.Generator,
+    replicates: int,
+) -> Floats:
+    """The weighted sum with every seed under every resample of the rows, ``[seeds, replicates]``."""
+    models = np.concatenate(list(arms))
     rows = models.shape[1]
     counts = models.transpose(1, 0, 2).reshape(rows, -1)  # side by side, for one product of matrices
     block = max(1, BLOCK // rows)
+    ends = np.cumsum([len(arm) for arm in arms])
     parts = []
     for begin in range(0, replicates, block):
         many = min(block, replicates - begin)
         drawn = rng.integers(rows, size=(many, rows)) + rows * np.arange(many)[:, None]
-        weights = np.bincount(drawn.ravel(), minlength=many * rows).reshape(many, rows).astype(np.float64)
-        values = metric((weights @ counts).reshape(many, len(models), -1)).T
-        parts.append(values[: len(arm)] - values[len(arm) :])
+        shares = np.bincount(drawn.ravel(), minlength=many * rows).reshape(many, rows).astype(np.float64)
+        values = metric((shares @ counts).reshape(many, len(models), -1)).T
+        sums: Floats = np.zeros((1, many))
+        for end, arm, weight in zip(ends, arms, weights, strict=True):
+            sums = sums + weight * values[end - len(arm) : end]
+        parts.append(sums)
     return np.concatenate(parts, axis=1)
 
 

@@ -1,7 +1,7 @@
 """The verdict: its words follow its numbers, and its numbers do not depend on who else was asked."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,8 +9,10 @@ import pytest
 
 from trivium.errors import ArtifactError
 from trivium.kinds.metrics import Counts, classification_counts, macro_f1
-from trivium.study.statistics import Effect, bootstrap
-from trivium.study.verdict import ArmResult, Comparison, Verdict, _compare, decide
+from trivium.study.factors import factor_questions
+from trivium.study.looks import plan_looks
+from trivium.study.statistics import ALPHA, Effect, bootstrap
+from trivium.study.verdict import ArmResult, Comparison, Verdict, _compare, _Reading, decide
 
 LABELS = 3
 ROWS = 120
@@ -33,9 +35,11 @@ def arm(name: str, counts: Counts | None) -> ArmResult:
     return ArmResult(name, counts, 1200 * trained, 2_100_000 * trained, 310.2 * trained, None)
 
 
-def judged(arms: Sequence[ArmResult], pairs: Sequence[tuple[str, str]], seeds: int = 3, stream: int = 0) -> Verdict:
+def judged(
+    arms: Sequence[ArmResult], pairs: Sequence[tuple[str, str]], seeds: int = 3, stream: int = 0, **more: Any
+) -> Verdict:
     rng = np.random.default_rng(stream)
-    return decide("study", "topics", "macro_f1", macro_f1, "test", "finetune", range(seeds), arms, pairs, rng)
+    return decide("study", "topics", "macro_f1", macro_f1, "test", "finetune", range(seeds), arms, pairs, rng, **more)
 
 
 def of(verdict: Verdict, name: str, other: str) -> Comparison:
@@ -170,15 +174,91 @@ def test_headlines(arms: list[ArmResult]) -> None:
 def test_json_has_the_fixed_shape_and_comes_back(arms: list[ArmResult]) -> None:
     verdict = judged([*arms, arm("broken", None)], [*PAIRS, *LINEAR_PAIRS, ("broken", "finetune")])
     value = verdict.to_json()
-    assert list(value) == ["study", "task", "metric", "split", "baseline", "seeds", "arms", "comparisons"]
+    fixed = ["study", "task", "metric", "split", "baseline", "seeds", "arms", "comparisons"]
+    assert list(value) == [*fixed, "effects", "looks", "settled"]
     assert {tuple(about) for about in value["arms"].values()} == {
         ("mean", "sd", "per_seed", "updates", "tokens", "seconds", "failed")
     }
-    assert {tuple(c) for c in value["comparisons"]} == {tuple(KEYS)}
+    assert {tuple(c) for c in value["comparisons"]} == {(*KEYS, "p_seeds", "seeds_needed")}
     text = json.dumps(value, allow_nan=False)
     assert json.loads(text) == value
     assert Verdict.from_json(json.loads(text)) == verdict
     assert Verdict.from_json({**value, "later": 1}) == verdict
+
+
+def test_a_verdict_from_before_there_were_grids_is_read(arms: list[ArmResult]) -> None:
+    verdict = judged(arms, PAIRS)
+    older = {name: value for name, value in verdict.to_json().items() if name not in ("effects", "looks", "settled")}
+    older["comparisons"] = [{key: each[key] for key in KEYS} for each in older["comparisons"]]
+    again = Verdict.from_json(older)
+    assert [c.sentence for c in again.comparisons] == [c.sentence for c in verdict.comparisons]
+    assert (again.effects, again.looks, again.settled) == ((), (), True)
+
+
+# -- grids and looks ---------------------------------------------------------------------------------------------------
+
+
+def grid_of(rng: np.random.Generator, gains: Mapping[str, float]) -> Verdict:
+    """Four arms, of documents and masker; each is right so much more often than the first."""
+    factors = {"documents": ("none", "bm25"), "masker": ("random", "nmg")}
+    cells = {f"{d}+{m}": {"documents": d, "masker": m} for d in factors["documents"] for m in factors["masker"]}
+    results = [arm(name, outcomes(rng, 0.4 + gains.get(name, 0.0), rows=600)) for name in cells]
+    return decide(
+        "study",
+        "topics",
+        "macro_f1",
+        macro_f1,
+        "test",
+        "none+random",
+        range(3),
+        results,
+        [],
+        np.random.default_rng(0),
+        questions=factor_questions(factors, cells),
+    )
+
+
+def test_a_factor_that_helps_wherever_it_is_has_a_main_effect_alone(rng: np.random.Generator) -> None:
+    reading, hiding, both = grid_of(rng, {"bm25+random": 0.3, "bm25+nmg": 0.3}).effects
+    assert reading.verdict == "helped"
+    assert reading.delta == pytest.approx(0.3, abs=0.06)
+    assert reading.sentence.startswith("documents bm25 for none helped: +")
+    assert (hiding.verdict, both.verdict) == ("no evidence", "no evidence")
+    assert both.sentence.startswith("no evidence that documents bm25 for none and masker nmg for random depend on each")
+
+
+def test_factors_that_help_together_alone_have_an_interaction(rng: np.random.Generator) -> None:
+    verdict = grid_of(rng, {"bm25+nmg": 0.45})
+    both = verdict.effects[-1]
+    assert both.verdict == "helped"
+    assert "do more together than by themselves: +" in both.sentence
+    assert verdict.lines()[-1] == both.sentence
+    assert Verdict.from_json(json.loads(json.dumps(verdict.to_json()))).effects[-1].sentence == both.sentence
+
+
+def test_a_grid_with_a_failed_arm_answers_no_question_that_needs_it(rng: np.random.Generator) -> None:
+    factors = {"documents": ("none", "bm25")}
+    cells = {name: {"documents": name} for name in factors["documents"]}
+    results = [arm("none", outcomes(rng, 0.5)), arm("bm25", None)]
+    asked = factor_questions(factors, cells)
+    base = ("study", "topics", "macro_f1", macro_f1, "test", "none", range(3), results, [], rng)
+    assert decide(*base, questions=asked).effects == ()
+
+
+def test_a_look_among_several_is_held_against_its_own_level(arms: list[ArmResult]) -> None:
+    looks = plan_looks(3, 3, 9)
+    plain = judged(arms, PAIRS)
+    early = judged(arms, PAIRS, looks=looks[:1], last=looks[-1])
+    for once, often in zip(plain.comparisons, early.comparisons, strict=True):
+        assert often.delta == once.delta
+        assert often.low < once.low < once.high < often.high
+        assert often.p_holm >= once.p_holm
+        assert (often.p_holm < ALPHA) == (often.verdict != "no evidence")
+        assert (often.smallest_detectable or 1) > (once.smallest_detectable or 0)
+    assert not early.settled
+    assert plain.settled
+    assert judged(arms, PAIRS, looks=looks, last=looks[-1]).settled, "there is no later look"
+    assert "after 3 looks" in judged(arms, PAIRS, looks=looks, last=looks[-1]).lines()[0]
 
 
 @pytest.mark.parametrize(
@@ -235,7 +315,8 @@ def rows_alone(delta: float, half_width: float, seeds: int = 3) -> Effect:
     ],
 )
 def test_sentences(pair: tuple[str, str], effect: Effect, p_holm: float, sentence: str) -> None:
-    assert _compare(pair, effect, p_holm, 3, "macro_f1", "finetune").sentence == sentence
+    reading = _Reading(effect, p_holm, 3, ALPHA, "macro_f1")
+    assert _compare(pair, reading, "finetune").sentence == sentence
 
 
 def test_lines_are_a_table_and_the_sentences() -> None:

@@ -9,13 +9,14 @@ import difflib
 import importlib
 import re
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
-from trivium.core import Split
+from trivium.core import Split, Stream
 from trivium.errors import ConfigError
 
 T = TypeVar("T")
@@ -88,6 +89,59 @@ class ArmConfig(_Strict):
         "all keys of a stage.",
         min_length=1,
     )
+    without: list[Stream] = Field(
+        [], description="Streams that its stages leave out of their mix; a stage that has no other is left out too."
+    )
+    encoder: Options | str | None = Field(None, description="Another encoder than the study's.")
+
+
+class GridConfig(_Strict):
+    """All combinations of some choices, an arm each, called after its levels: `bm25+nmg`.
+
+    A level is a name and what is chosen there; null chooses nothing, and the stages of such an arm leave that stream
+    out. What has one level is the same for all.
+    """
+
+    documents: dict[str, Options | None] = Field({}, description="Levels of what is read.")
+    masker: dict[str, Options | None] = Field({}, description="Levels of what is hidden.")
+    auxiliary: dict[str, Options | None] = Field({}, description="Levels of what is learned beside.")
+    encoder: dict[str, Options | str] = Field({}, description="Levels of the encoder.")
+    stages: list[Options] | dict[str, list[Options]] = Field(
+        description="How to train: stages for all, or levels of them.", min_length=1
+    )
+
+    @property
+    def factors(self) -> dict[str, tuple[str, ...]]:
+        """What has several levels, and their names."""
+        return {name: tuple(levels) for name, levels in self._levels().items() if len(levels) > 1}
+
+    def cells(self) -> dict[str, tuple[dict[str, str], ArmConfig]]:
+        """Every combination by its arm's name: the level of each factor, and the arm."""
+        levels = self._levels()
+        found = {}
+        for names in product(*levels.values()):
+            chosen = dict(zip(levels, names, strict=True))
+            keys = {factor: levels[factor][name] for factor, name in chosen.items()}
+            left_out = [stream for stream in _CHOSEN_STREAMS if stream in keys and keys[stream] is None]
+            several = {factor: name for factor, name in chosen.items() if factor in self.factors}
+            found["+".join(several.values()) or "grid"] = several, ArmConfig(**keys, without=left_out)
+        return found
+
+    def _levels(self) -> dict[str, dict[str, Any]]:
+        given = {name: getattr(self, name) for name in type(self).model_fields}
+        if isinstance(self.stages, list):
+            given["stages"] = {"": self.stages}
+        return {name: levels for name, levels in given.items() if levels}
+
+
+_CHOSEN_STREAMS: tuple[Stream, ...] = ("documents", "auxiliary")
+
+
+class AdaptiveConfig(_Strict):
+    """More seeds, a few at a time, until every question is decided."""
+
+    step: int = Field(2, ge=1, description="Seeds that are added at a time.")
+    most: int = Field(12, ge=3, le=1000, description="Seeds at most.")
 
 
 class EngineConfig(_Strict):
@@ -132,8 +186,18 @@ class StudyConfig(_Strict):
         "a name alone is short for either.",
     )
     seeds: Annotated[int, Field(ge=1, le=1000)] | list[int] = Field(3, description="How many seeds, or which.")
-    arms: dict[str, ArmConfig] = Field(description="The arms by name.", min_length=1)
-    baseline: str = Field("finetune", description="The arm that the others are measured against.")
+    adaptive: AdaptiveConfig | bool = Field(
+        False,
+        description="Whether seeds are added until every question is decided, with levels that allow for looking more "
+        "than once; `true`, or its keys.",
+    )
+    arms: dict[str, ArmConfig] = Field({}, description="The arms by name; needed, if there is no grid.")
+    grid: GridConfig | None = Field(
+        None, description="Arms for all combinations of some choices, with main effects and interactions."
+    )
+    baseline: str = Field(
+        "finetune", description="The arm that the others are measured against; of a grid, the first if not given."
+    )
     linear: bool = Field(True, description="Whether TF-IDF with logistic regression stands beside the arms.")
     equal: Literal["updates", "nothing"] = Field(
         "updates",
@@ -145,6 +209,11 @@ class StudyConfig(_Strict):
     def seed_list(self) -> list[int]:
         """The seeds one by one."""
         return list(range(self.seeds)) if isinstance(self.seeds, int) else list(self.seeds)
+
+    @property
+    def adaptive_config(self) -> AdaptiveConfig | None:
+        """How seeds are added, if they are."""
+        return (AdaptiveConfig() if self.adaptive else None) if isinstance(self.adaptive, bool) else self.adaptive
 
     @property
     def corpus_config(self) -> CorpusConfig | None:
@@ -197,6 +266,9 @@ def parse_config(raw: Mapping[str, Any], where: str) -> StudyConfig:
         config = StudyConfig.model_validate(raw)
     except ValidationError as error:
         raise ConfigError(_explain(error, StudyConfig, where)) from None
+    config = _with_grid(config)
+    if not config.arms:
+        raise ConfigError(f"{where}, arms: expected one or more arms, or a grid; found neither.")
     if config.baseline not in config.arms:
         raise ConfigError(
             f"{where}, baseline: expected one of the arms ({', '.join(config.arms)}), found '{config.baseline}'."
@@ -209,6 +281,16 @@ def parse_config(raw: Mapping[str, Any], where: str) -> StudyConfig:
     if not config.seed_list or len(set(config.seed_list)) < len(config.seed_list):
         raise ConfigError(f"{where}, seeds: expected one or more different numbers, found {config.seeds}.")
     return config
+
+
+def _with_grid(config: StudyConfig) -> StudyConfig:
+    """The study with an arm for every cell of its grid, but for those that are written out among the arms."""
+    if config.grid is None:
+        return config
+    cells = {name: arm for name, (_, arm) in config.grid.cells().items()}
+    given = "baseline" in config.model_fields_set
+    baseline = config.baseline if given or "finetune" in config.arms else next(iter(cells))
+    return config.model_copy(update={"arms": {**cells, **config.arms}, "baseline": baseline})
 
 
 def build(cls: type[T], options: Mapping[str, Any], where: str) -> T:

@@ -93,7 +93,7 @@ class Effect:
         """How far the two-sided interval at level ``alpha`` reaches to either side."""
         return self._combined(*(-float(stdtrit(df, alpha / 2)) for df in self._df))
 
-    def smallest_detectable(self, questions: int = 1) -> float | None:
+    def smallest_detectable(self, questions: int = 1, level: float = ALPHA) -> float | None:
         """The smallest true difference that such a study would have called in four of five cases.
 
         A standard error over few seeds is more often too small than too large; here its median is put right, so that
@@ -102,14 +102,15 @@ class Effect:
         Args:
             questions: How many pairs the study compares. The level is divided by it (Bonferroni): a difference this
                 large is then called under Holm's procedure too, however the other pairs turn out.
+            level: Below which p-value a difference is called.
 
         Returns:
             In the metric's own unit; none if no row tells the arms apart, since nothing then tells how others would.
         """
-        level = ALPHA / questions
+        each = level / questions
 
         def reach(df: int) -> float:
-            return float(nctdtrinc(df, 1 - POWER, -stdtrit(df, level / 2)) * np.sqrt(df / chdtri(df, 0.5)))
+            return float(nctdtrinc(df, 1 - POWER, -stdtrit(df, each / 2)) * np.sqrt(df / chdtri(df, 0.5)))
 
         smallest = self._combined(*map(reach, self._df))
         return smallest if smallest > 0 else None

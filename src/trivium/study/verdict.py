@@ -6,14 +6,18 @@ against its random twin), and those against the linear model. The linear model s
 somebody asked for it, and asks another question (is an encoder worth its while?); in one family it would double the
 number of questions and cost power where the study was meant to have it.
 
+Where arms are the cells of a grid, its main effects and interactions are a family of their own.
+
 The interval is that of its pair alone, at 95 %; ``p_holm`` knows of the others. Both come from the same formula, so
 they can part in one way only: the interval leaves out 0, and ``p_holm`` is not below 0.05. The verdict is then "no
-evidence", and the sentence says why. Means, tables and figures for readers are the report's.
+evidence", and the sentence says why. A study that added seeds and looked more than once has a level for its last look
+that allows for the others (``looks``): its intervals are those of that level, and its p-values are scaled so that 0.05
+is still what they are held against. Means, tables and figures for readers are the report's.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Literal, Self, TypeVar
+from dataclasses import MISSING, asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 import numpy as np
 
@@ -21,11 +25,14 @@ from trivium.core import JSON
 from trivium.errors import ArtifactError
 from trivium.seeds import numpy_rng
 from trivium.study import report_verdict
+from trivium.study.factors import Question
+from trivium.study.looks import Look, settled
 from trivium.study.report_text import (
     clip,
     count,
     duration,
     interval,
+    listed,
     metric_name,
     plural,
     points,
@@ -34,7 +41,7 @@ from trivium.study.report_text import (
     signed,
     spread,
 )
-from trivium.study.statistics import ALPHA, Effect, bootstrap, holm
+from trivium.study.statistics import ALPHA, Effect, bootstrap, contrast, holm
 
 if TYPE_CHECKING:  # a report needs no kinds, and with them torch
     from trivium.kinds.metrics import Counts, Metric
@@ -42,6 +49,7 @@ if TYPE_CHECKING:  # a report needs no kinds, and with them torch
 Word = Literal["helped", "hurt", "no evidence"]
 Pair = tuple[str, str]
 T = TypeVar("T")
+K = TypeVar("K")
 
 
 @dataclass(frozen=True)
@@ -97,10 +105,43 @@ class Comparison:
         smallest_detectable: The smallest true difference that a study like this one calls in four of five cases; none
             if no row tells the arms apart.
         sentence: All that in words.
+        p_seeds: The exact p-value of the seeds' signs alone, not corrected; see ``Effect.p_seeds``.
+        seeds_needed: Seeds that would call a true difference as large as ``delta`` in four of five cases; none if it
+            cannot be told, or if no number would.
     """
 
     arm: str
     baseline: str
+    delta: float
+    low: float
+    high: float
+    p_holm: float
+    verdict: Word
+    smallest_detectable: float | None
+    sentence: str
+    p_seeds: float | None = None
+    seeds_needed: int | None = None
+
+
+@dataclass(frozen=True)
+class FactorEffect:
+    """What a factor of a grid does, or how two of them depend on each other, as ``verdict.json`` has it.
+
+    Attributes:
+        change: Of each factor that is asked about, its first level and the one that is looked at.
+        weights: Of each arm in the sum that ``delta`` is.
+        delta: By how much the change moves the metric, the mean over seeds and over the levels of the other factors;
+            of several factors, how much more the change of one does where the others are changed too.
+        low: As in ``Comparison``, with all that follows.
+        high: See there.
+        p_holm: See there.
+        verdict: See there.
+        smallest_detectable: See there.
+        sentence: See there.
+    """
+
+    change: Mapping[str, Pair]
+    weights: Mapping[str, float]
     delta: float
     low: float
     high: float
@@ -114,7 +155,9 @@ class Comparison:
 class Verdict:
     """What came out of a study; ``to_json`` is ``verdict.json``.
 
-    Pairs of which one arm failed are not among the comparisons; ``arms`` says why.
+    Pairs of which one arm failed are not among the comparisons, and effects with such an arm not among the effects;
+    ``arms`` says why. ``looks`` are those at the results so far, where seeds are added; ``settled`` is whether that may
+    end.
     """
 
     study: str
@@ -125,6 +168,9 @@ class Verdict:
     seeds: tuple[int, ...]
     arms: Mapping[str, ArmScore]
     comparisons: tuple[Comparison, ...]
+    effects: tuple[FactorEffect, ...] = ()
+    looks: tuple[Look, ...] = ()
+    settled: bool = True
 
     @property
     def headline(self) -> str:
@@ -144,7 +190,9 @@ class Verdict:
             right = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
             why = [f"failed: {clip(' '.join(failed.split()), 100)}"] if failed is not None else right
             table.append("  ".join([name.ljust(widths[0]), *why]).rstrip())
-        sentences = [c.sentence for c in self.comparisons] or [self.headline]
+        sentences = [c.sentence for c in self.comparisons] + [e.sentence for e in self.effects] or [self.headline]
+        if len(self.looks) > 1:
+            title += f" after {plural(len(self.looks), 'look')}"
         return [f"{title}, baseline {short(self.baseline)}", "", *table, "", *sentences]
 
     def __str__(self) -> str:
@@ -157,6 +205,9 @@ class Verdict:
             "seeds": list(self.seeds),
             "arms": {name: {**asdict(arm), "per_seed": list(arm.per_seed)} for name, arm in self.arms.items()},
             "comparisons": [asdict(comparison) for comparison in self.comparisons],
+            "effects": [asdict(effect) for effect in self.effects],
+            "looks": [asdict(look) for look in self.looks],
+            "settled": self.settled,
         }
 
     @classmethod
@@ -170,8 +221,12 @@ class Verdict:
             arms = {
                 n: _known(ArmScore, {**a, "per_seed": tuple(a["per_seed"] or ())}) for n, a in value["arms"].items()
             }
-            comparisons = tuple(_known(Comparison, comparison) for comparison in value["comparisons"])
-            return _known(cls, {**value, "seeds": tuple(value["seeds"]), "arms": arms, "comparisons": comparisons})
+            parts = {
+                "comparisons": tuple(_known(Comparison, comparison) for comparison in value["comparisons"]),
+                "effects": tuple(_known(FactorEffect, effect) for effect in value.get("effects", ())),
+                "looks": tuple(_known(Look, look) for look in value.get("looks", ())),
+            }
+            return _known(cls, {**value, "seeds": tuple(value["seeds"]), "arms": arms, **parts})
         except (KeyError, TypeError, AttributeError) as error:
             what = f"nothing under {error}" if isinstance(error, KeyError) else str(error)
             raise ArtifactError(
@@ -181,7 +236,9 @@ class Verdict:
 
 
 def _known(cls: type[T], value: JSON) -> T:
-    return cls(**{field.name: value[field.name] for field in fields(cls)})  # type: ignore[arg-type]
+    """A dataclass from what is known of it; what has a default may be missing."""
+    needed = [field.name for field in fields(cls) if field.default is MISSING or field.name in value]  # type: ignore[arg-type]
+    return cls(**{name: value[name] for name in needed})
 
 
 def decide(
@@ -195,6 +252,10 @@ def decide(
     arms: Sequence[ArmResult],
     pairs: Sequence[Pair],
     rng: np.random.Generator,
+    *,
+    questions: Sequence[Question] = (),
+    looks: Sequence[Look] = (),
+    last: Look | None = None,
 ) -> Verdict:
     """Judge a study.
 
@@ -210,19 +271,34 @@ def decide(
         pairs: Which arm is compared with which. A pair of which one arm failed is left out.
         rng: One number is drawn from it. Every pair then has a stream of its own, by name: its numbers depend neither
             on the order of the arms nor on what else is compared, ``p_holm`` and ``smallest_detectable`` excepted.
+        questions: What is asked of the factors of a grid. One with an arm that failed is left out.
+        looks: The looks at the results so far, this one last, where seeds are added until all is settled.
+        last: The last look that is planned.
     """
     outcomes = {arm.name: arm.outcomes for arm in arms if arm.outcomes is not None}
     seed = int(rng.integers(2**63))
+    level = looks[-1].level if looks else ALPHA
     effects: dict[Pair, Effect] = {}
     for pair in pairs:
         if set(pair) <= set(outcomes):
             stream = numpy_rng(seed, *sorted(pair))  # sorted: swapped sides give the opposite difference
             effects[pair] = bootstrap(outcomes[pair[0]], outcomes[pair[1]], metric_function, stream)
-    families = [[pair for pair in effects if (pair[1] == report_verdict.LINEAR) == linear] for linear in (False, True)]
-    judged = {}
-    for family in families:
-        for pair, p_holm in zip(family, holm([effects[pair].p for pair in family]), strict=True):
-            judged[pair] = _compare(pair, effects[pair], p_holm, len(family), metric, baseline)
+    linear = {pair for pair in effects if pair[1] == report_verdict.LINEAR}
+    asked = [question for question in questions if set(question.weights) <= set(outcomes)]
+    moved = {
+        question.name: contrast(
+            [outcomes[arm] for arm in question.weights],
+            list(question.weights.values()),
+            metric_function,
+            numpy_rng(seed, "factors", question.name),
+        )
+        for question in asked
+    }
+    trained = _family({pair: effect for pair, effect in effects.items() if pair not in linear}, level, metric)
+    beside = _family({pair: effects[pair] for pair in linear}, level, metric)
+    factors = _family(moved, level, metric)
+    readings = {**trained, **beside}
+    open_ones = [each for family in (trained, factors) for each in family.values()]
     return Verdict(
         study,
         task,
@@ -231,8 +307,75 @@ def decide(
         baseline,
         tuple(seeds),
         {arm.name: _score(arm, metric_function) for arm in arms},
-        tuple(judged[pair] for pair in effects),
+        tuple(_compare(pair, readings[pair], baseline) for pair in effects),
+        tuple(_factor(question, factors[question.name]) for question in asked),
+        tuple(looks),
+        last is None or all(settled(each.effect, each.p, each.questions, looks[-1], last) for each in open_ones),
     )
+
+
+def _family(effects: Mapping[K, Effect], level: float, metric: str) -> "dict[K, _Reading]":
+    """Questions that are corrected for their number together."""
+    adjusted = holm([effect.p for effect in effects.values()])
+    return {
+        name: _Reading(effect, p, len(effects), level, metric)
+        for (name, effect), p in zip(effects.items(), adjusted, strict=True)
+    }
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """A difference, and what it is held against.
+
+    Attributes:
+        effect: The difference.
+        p: Its p-value, corrected for the number of questions.
+        questions: How many there are in its family.
+        level: Below which p-value a difference is called.
+        metric: The metric's name.
+    """
+
+    effect: Effect
+    p: float
+    questions: int
+    level: float
+    metric: str
+
+    @property
+    def word(self) -> Word:
+        return "no evidence" if self.p >= self.level else "helped" if self.effect.delta > 0 else "hurt"
+
+    def numbers(self) -> dict[str, Any]:
+        """What ``verdict.json`` says of any difference, but for the sentence."""
+        reach = self.effect.half_width(self.level)
+        return {
+            "delta": self.effect.delta,
+            "low": self.effect.delta - reach,
+            "high": self.effect.delta + reach,
+            "p_holm": min(1.0, self.p * ALPHA / self.level),
+            "verdict": self.word,
+            "smallest_detectable": self.effect.smallest_detectable(self.questions, self.level),
+        }
+
+    def measured(self) -> str:
+        """The difference and its interval."""
+        numbers = self.numbers()
+        said = f"{signed(numbers['delta'])} points of {metric_name(self.metric)} "
+        said += interval(numbers["low"], numbers["high"])
+        return said + (", with one seed" if self.effect.seeds == 1 else "")
+
+    def in_doubt(self) -> str:
+        """Why there is no evidence, and how much there would have to be."""
+        numbers = self.numbers()
+        smallest = numbers["smallest_detectable"]
+        if smallest is None:
+            return "no row tells them apart"
+        luck = ""
+        if self.effect.p < self.level:  # the interval leaves out 0
+            p = probability(numbers["p_holm"])
+            luck = f"; among {self.questions} comparisons that may be luck (Holm's p = {p})"
+        seen = f"{points(smallest)} or more" if smallest < 1 else "hardly any difference"  # more than there can be
+        return f"{self.measured()}{luck}; this design would have seen {seen}"
 
 
 def _score(arm: ArmResult, metric: "Metric") -> ArmScore:
@@ -244,32 +387,26 @@ def _score(arm: ArmResult, metric: "Metric") -> ArmScore:
     return ArmScore(float(values.mean()), sd, tuple(values.tolist()), *cost)
 
 
-def _compare(pair: Pair, effect: Effect, p_holm: float, questions: int, metric: str, baseline: str) -> Comparison:
-    verdict: Word = "no evidence" if p_holm >= ALPHA else "helped" if effect.delta > 0 else "hurt"
-    smallest = effect.smallest_detectable(questions)
-    measured = f"{signed(effect.delta)} points of {metric_name(metric)} {interval(effect.low, effect.high)}"
-    measured += ", with one seed" if effect.seeds == 1 else ""
+def _compare(pair: Pair, reading: _Reading, baseline: str) -> Comparison:
     arm, other = pair
-    if verdict == "no evidence":
-        sentence = f"no evidence that {arm} differs from {other}: "
-        if smallest is None:
-            sentence += "no row tells them apart"
-        else:
-            sentence += measured + _luck(effect, p_holm, questions) + _seen(smallest)
+    if reading.word == "no evidence":
+        sentence = f"no evidence that {arm} differs from {other}: {reading.in_doubt()}"
     elif other == baseline:
-        sentence = f"{arm} {verdict}: {measured}"
+        sentence = f"{arm} {reading.word}: {reading.measured()}"
     else:
-        sentence = f"{arm} is {'better' if verdict == 'helped' else 'worse'} than {other}: {measured}"
-    return Comparison(arm, other, effect.delta, effect.low, effect.high, p_holm, verdict, smallest, sentence)
+        sentence = f"{arm} is {'better' if reading.word == 'helped' else 'worse'} than {other}: {reading.measured()}"
+    effect = reading.effect
+    needed = effect.seeds_for(abs(effect.delta), reading.questions)
+    return Comparison(arm, other, **reading.numbers(), sentence=sentence, p_seeds=effect.p_seeds, seeds_needed=needed)
 
 
-def _luck(effect: Effect, p_holm: float, questions: int) -> str:
-    """Why an interval without 0 is no evidence."""
-    if effect.p >= ALPHA:
-        return ""
-    return f"; among {questions} comparisons that may be luck (Holm's p = {probability(p_holm)})"
-
-
-def _seen(smallest: float) -> str:
-    seen = f"{points(smallest)} or more" if smallest < 1 else "hardly any difference"  # more than there can be
-    return f"; this design would have seen {seen}"
+def _factor(question: Question, reading: _Reading) -> FactorEffect:
+    changes = [f"{factor} {there} for {here}" for factor, (here, there) in question.change.items()]
+    if len(changes) == 1:
+        doubt, found = f"{changes[0]} makes a difference", f"{changes[0]} {reading.word}"
+    else:
+        doubt = f"{listed(changes)} depend on each other"
+        found = f"{listed(changes)} do {'more' if reading.effect.delta > 0 else 'less'} together than by themselves"
+    none = reading.word == "no evidence"
+    sentence = f"no evidence that {doubt}: {reading.in_doubt()}" if none else f"{found}: {reading.measured()}"
+    return FactorEffect(question.change, question.weights, **reading.numbers(), sentence=sentence)

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from trivium.auxiliary import SELECTORS as BESIDE
 from trivium.auxiliary.protocol import Effort
-from trivium.config import ArmConfig, CorpusConfig, EngineConfig, StudyConfig, TaskConfig
+from trivium.config import AdaptiveConfig, ArmConfig, CorpusConfig, EngineConfig, GridConfig, StudyConfig, TaskConfig
 from trivium.core import Stage
 from trivium.documents import SELECTORS
 from trivium.documents.screens import Screens
@@ -38,6 +38,11 @@ A *strategy* (documents, masker, auxiliary) is a mapping with a `kind`: a name f
 _NMG = f"Of `nmg`, a `preset` ({', '.join(NMG_PRESETS)}) gives every key a value; keys that are written beside it win."
 
 
+_GRID = (
+    "All combinations of some choices, an arm each, called after its levels: `bm25+nmg`. A level is a name and what is "
+    "chosen there; null chooses nothing, and the stages of such an arm leave that stream out. What has one level is "
+    "the same for all. An arm of the same name among `arms` wins."
+)
 _EFFORT = "Those that rank also have the keys of the next section, which say how much choosing may spend."
 _SPENT = frozenset(field.name for field in dataclasses.fields(Effort))
 
@@ -58,7 +63,8 @@ def render() -> str:
             "`arms.<name>.stages`", "A list; each entry is a preset with keys to change, or all keys.", {"": Stage}
         )
     ]
-    parts += [_presets(), _model("`engine`", "", EngineConfig)]
+    parts += [_presets(), _model("`grid`", _GRID, GridConfig)]
+    parts += [_model("`adaptive`", "", AdaptiveConfig), _model("`engine`", "", EngineConfig)]
     return "\n".join(parts)
 
 

@@ -21,6 +21,7 @@ from trivium.errors import ConfigError
 
 T = TypeVar("T")
 Options = dict[str, Any]
+_FIRST_SEEDS = 3  # that a study which adds seeds begins with at least
 
 
 class _Strict(BaseModel):
@@ -140,7 +141,7 @@ _CHOSEN_STREAMS: tuple[Stream, ...] = ("documents", "auxiliary")
 class AdaptiveConfig(_Strict):
     """More seeds, a few at a time, until every question is decided."""
 
-    step: int = Field(2, ge=1, description="Seeds that are added at a time.")
+    step: int = Field(3, ge=1, description="Seeds that are added at a time.")
     most: int = Field(12, ge=3, le=1000, description="Seeds at most.")
 
 
@@ -280,6 +281,11 @@ def parse_config(raw: Mapping[str, Any], where: str) -> StudyConfig:
         raise ConfigError(f"{where}, arms: an arm's name becomes a folder's, so it cannot be '{bad[0]}'.")
     if not config.seed_list or len(set(config.seed_list)) < len(config.seed_list):
         raise ConfigError(f"{where}, seeds: expected one or more different numbers, found {config.seeds}.")
+    if config.adaptive and len(config.seed_list) < _FIRST_SEEDS:
+        raise ConfigError(
+            f"{where}, adaptive: expected at least {_FIRST_SEEDS} seeds to begin with, found {len(config.seed_list)}; "
+            "fewer say nothing of how far chance moves a score. Set seeds: 3."
+        )
     return config
 
 

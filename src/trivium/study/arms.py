@@ -15,7 +15,7 @@ from trivium.errors import ConfigError
 from trivium.masking import Fits, Masker, RandomTokens, WholeWord
 from trivium.nmg import MASKERS, make_masker
 from trivium.training import compares, masks
-from trivium.training.recipes import Recipe, Spec, make_spec, make_stage
+from trivium.training.recipes import Recipe, Spec, make_spec, make_stage, spec_of
 from trivium.training.turns import planned_updates
 
 
@@ -26,7 +26,7 @@ class Arm:
     Attributes:
         name: Its name in the study file.
         selector: What it reads.
-        recipe: How it is trained.
+        recipe: How it is trained; its encoder is known.
         auxiliary: What it learns beside the task; none where no stage learns any other.
     """
 
@@ -34,6 +34,11 @@ class Arm:
     selector: Selector
     recipe: Recipe
     auxiliary: AuxiliarySelector | None = None
+
+    @property
+    def spec(self) -> Spec:
+        """The encoder that it trains."""
+        return spec_of(self.recipe.encoder)
 
 
 def resolve(config: StudyConfig) -> dict[str, Arm]:
@@ -43,13 +48,16 @@ def resolve(config: StudyConfig) -> dict[str, Arm]:
         ConfigError: a key is wrong, or an arm has a stage that reads documents and nothing to read, or the reverse, or
             a masker and nothing to hide in, or one that compares and the study no corpus.
     """
-    spec = make_spec(config.encoder)
     arms = {}
     for name, options in config.arms.items():
         where = f"arms.{name}"
+        spec = make_spec(config.encoder if options.encoder is None else options.encoder)
         selector = choose(SELECTORS, options.documents or {"kind": "none"}, f"{where}.documents")
         masker = make_masker(options.masker or {"kind": "random"}, f"{where}.masker")
-        stages = tuple(make_stage(s, spec, f"{where}.stages.{i}") for i, s in enumerate(options.stages))
+        made = [make_stage(s, spec, f"{where}.stages.{i}") for i, s in enumerate(options.stages)]
+        stages = tuple(left for stage in made if (left := without(stage, options.without)) is not None)
+        if not stages:
+            raise ConfigError(f"{where}.stages: nothing is left without {', '.join(options.without)}; add finetune.")
         names = [stage.name for stage in stages]
         if len(set(names)) < len(names):
             raise ConfigError(f"{where}.stages: two stages are called '{max(names, key=names.count)}'; give a 'name'.")
@@ -57,7 +65,7 @@ def resolve(config: StudyConfig) -> dict[str, Arm]:
             raise ConfigError(
                 f"{where}.stages: the last stage, '{names[-1]}', does not train on the task; add finetune."
             )
-        recipe = Recipe(stages, masker)
+        recipe = Recipe(stages, masker, spec)
         if recipe.reads() and isinstance(selector, NoDocuments):
             raise ConfigError(
                 f"{where}: stage '{next(s.name for s in stages if 'documents' in s.mix)}' reads documents, but the arm "
@@ -153,8 +161,21 @@ def settled(stage: Stage, beside: Iterable[Any] | None) -> Stage:
     """
     if "auxiliary" not in stage.mix or any(True for _ in beside or ()):
         return stage
-    mix: dict[Stream, int] = {stream: turns for stream, turns in stage.mix.items() if stream != "auxiliary"}
-    return replace(stage, mix=mix or {"task": 1}, sampling=None, combine="alternate")
+    return without(stage, ["auxiliary"]) or replace(stage, mix={"task": 1}, sampling=None, combine="alternate")
+
+
+def without(stage: Stage, streams: Sequence[Stream]) -> Stage | None:
+    """A stage that leaves some streams out of its mix; none if it has no other.
+
+    >>> without(Stage("joint", {"documents": 4, "task": 1}, updates=9), ["documents"]).mix
+    {'task': 1}
+    """
+    mix: dict[Stream, int] = {stream: turns for stream, turns in stage.mix.items() if stream not in streams}
+    if len(mix) == len(stage.mix):
+        return stage
+    if "auxiliary" not in mix:
+        stage = replace(stage, sampling=None, combine="alternate")  # they are about auxiliary tasks
+    return replace(stage, mix=mix) if mix else None
 
 
 def questions(arms: Mapping[str, Arm], baseline: str) -> list[tuple[str, str]]:
@@ -230,6 +251,7 @@ def spelled_encoder(spec: Spec) -> dict[str, JSON]:
 def spelled_arm(arm: Arm) -> dict[str, JSON]:
     """An arm as the study file writes it, every default written out."""
     return {
+        "encoder": spelled_encoder(arm.spec),
         "documents": spelled(arm.selector, SELECTORS),
         "masker": spelled_masker(arm.recipe.masker),
         **({"auxiliary": spelled(arm.auxiliary, BESIDE)} if arm.auxiliary is not None else {}),

@@ -20,7 +20,6 @@ from trivium.store import Artifact, Store
 from trivium.study.arms import Arm, spelled
 from trivium.study.progress import Reporter
 from trivium.study.statistics import bootstrap
-from trivium.training.recipes import Spec
 
 ABOUT = "beside.json"
 _BINS = 24
@@ -33,21 +32,24 @@ class Candidates:
     Attributes:
         task: The task with its held-out splits, whose texts alone are looked at.
         tasks: The tasks that may be learned beside it.
-        spec: The encoder.
-        origin: What its weights depend on, as JSON.
         workers: Trainings side by side.
     """
 
     task: Task
     tasks: tuple[Task, ...]
-    spec: Spec
-    origin: JSON
     workers: int
 
-    def chosen(self, store: Store, arm: Arm, seed: int, reporter: Reporter) -> Artifact | None:
+    def chosen(self, store: Store, arm: Arm, origin: JSON, seed: int, reporter: Reporter) -> Artifact | None:
         """What an arm learns beside the task, chosen or found chosen; none where no stage of it learns any other.
 
         Trainings on the way are artifacts too, so that arms share them and a killed study goes on.
+
+        Args:
+            store: Where they are kept.
+            arm: Which arm.
+            origin: What the weights of its encoder depend on, as JSON.
+            seed: Which seed.
+            reporter: Who is told how it goes.
         """
         if arm.auxiliary is None:
             return None
@@ -55,7 +57,7 @@ class Candidates:
         own = seed if getattr(selector, "seeded", False) else 0
         inputs = {
             "trivium": trivium.__version__,
-            "origin": self.origin,
+            "origin": origin,
             "selector": spelled(selector, SELECTORS),
             "task": self.task.sealed().fingerprint,
             "held_out": digest(self.task.texts("test")) if "test" in self.task.tables else None,
@@ -65,7 +67,7 @@ class Candidates:
 
         def write(folder: Path) -> None:
             with reporter.phase(f"choosing what {arm.name} learns beside") as bar:
-                ground = Ground(self.spec, self.origin, store, workers=self.workers, watch=_told(bar))
+                ground = Ground(arm.spec, origin, store, workers=self.workers, watch=_told(bar))
                 choice = choose_auxiliary(self.task, self.tasks, selector, ground, seed=own)
             save_choice(choice, folder)
             about = describe(choice, spelled(selector, SELECTORS), self.task)

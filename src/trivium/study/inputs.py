@@ -13,7 +13,6 @@ from trivium.kinds import kind_of
 from trivium.study.arms import Arm
 from trivium.study.progress import Reporter
 from trivium.training import compares, masks, torch_device
-from trivium.training.recipes import make_spec
 
 
 def load_inputs(config: StudyConfig, arms: Mapping[str, Arm], reporter: Reporter) -> tuple[Task, Corpus | None]:
@@ -35,9 +34,9 @@ def load_inputs(config: StudyConfig, arms: Mapping[str, Arm], reporter: Reporter
                 raise ConfigError(f"arms.{name}, stage '{stage.name}', {error}") from None
     corpus = config.corpus_config
     recipes = [arm.recipe for arm in arms.values()]
-    pretrained = isinstance(make_spec(config.encoder), Pretrained)
     if corpus is None or not any(
-        recipe.reads() or compares(recipe.masker) or (pretrained and masks(recipe.stages)) for recipe in recipes
+        recipe.reads() or compares(recipe.masker) or (isinstance(recipe.encoder, Pretrained) and masks(recipe.stages))
+        for recipe in recipes
     ):
         return task, None
     with reporter.phase("reading the corpus") as bar:

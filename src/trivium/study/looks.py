@@ -22,7 +22,7 @@ def plan_looks(first: int, step: int, most: int) -> tuple[Look, ...]:
 
     Args:
         first: Seeds at the first look.
-        step: Seeds that are added at a time.
+        step: Seeds that are added at a time; before the last look, perhaps a few more.
         most: Seeds at the last look.
 
     Source: spending by a power of the share, Kim and DeMets 1987, "Design and analysis of group sequential tests based
@@ -31,7 +31,7 @@ def plan_looks(first: int, step: int, most: int) -> tuple[Look, ...]:
     >>> [(look.seeds, round(look.level, 4)) for look in plan_looks(3, 3, 9)]
     [(3, 0.0056), (6, 0.0167), (9, 0.0278)]
     """
-    counts = [*range(first, most, step), max(most, first)]
+    counts = [first, *range(first + step, most - step + 1, step), most] if most > first else [first]
     spent = [ALPHA * (seeds / counts[-1]) ** 2 for seeds in counts]
     return tuple(
         Look(seeds, now - before) for seeds, now, before in zip(counts, spent, [0.0, *spent[:-1]], strict=True)

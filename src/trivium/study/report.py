@@ -116,7 +116,7 @@ def _figures(run: Run) -> dict[str, Any]:
 
 def _forest(run: Run, styles: Mapping[str, Style], metric: str) -> Markup | None:
     rows = [c for group in report_verdict.groups(run) for c in group.comparisons]
-    known = [c for c in rows if c.delta is not None and c.low is not None and c.high is not None]
+    known = [c for c in rows if c.arm in styles and None not in (c.delta, c.low, c.high)]
     alt = f"Differences in {metric} with their intervals; the numbers stand in the table above."
     return figures.forest(known, styles, "difference in points", alt) if known else None
 

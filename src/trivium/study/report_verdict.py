@@ -3,6 +3,7 @@
 The numbers and the verdicts themselves are read, never made, here.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from trivium.core import JSON
@@ -11,12 +12,16 @@ from trivium.study.report_text import count, listed, metric_name, number, plural
 
 LINEAR = "linear"  # the study's own reference arm; see ``trivium.study.linear``
 SYMBOLS = {"helped": "▲", "hurt": "▼", "no evidence": "○"}
+TOGETHER = {"helped": "more together", "hurt": "less together"}  # of an interaction, there is no better or worse
 AGAINST_LINEAR = {"helped": "better", "hurt": "worse"}  # a linear model is no step of the arm: nothing helped or hurt
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One arm against another; numbers are fractions, none where there is no number."""
+    """One arm against another, or what a factor of a grid does; numbers are fractions, none where there is none.
+
+    ``seeds`` is how many it takes to see differences of 1, 2 and 5 points, in words.
+    """
 
     arm: str
     baseline: str
@@ -28,6 +33,7 @@ class Comparison:
     high: float | None
     p: float | None
     detectable: float | None
+    seeds: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,6 +99,11 @@ def cautions(run: Run) -> list[str]:
         )
     if len(verdict["seeds"]) == 1:
         said.append("One seed: how much chance in training moves a score is unknown. Intervals speak of rows alone.")
+    if len(verdict.get("looks") or ()) > 1:
+        said.append(
+            f"Seeds were added until the questions were settled; results were looked at {len(verdict['looks'])} times. "
+            "Intervals and p-values allow for that."
+        )
     failed = [name for name, arm in verdict["arms"].items() if arm.get("failed")]
     if failed:
         said.append(f"Not every arm could be trained: {listed(failed)}. The reason stands with the scores.")
@@ -138,7 +149,9 @@ def groups(run: Run) -> list[Group]:
     """The comparisons by what they are with: the baseline first, the linear model last."""
     baseline, found = run.verdict["baseline"], run.verdict["comparisons"]
     rivals = sorted(dict.fromkeys(c["baseline"] for c in found), key=lambda r: (r != baseline, r == LINEAR))
-    return [
+    effects = tuple(_effect(effect) for effect in run.verdict.get("effects") or ())
+    factors = [Group("What does each choice do by itself? Over the whole grid", effects)] if effects else []
+    return factors + [
         Group(
             _question(rival, baseline),
             tuple(_comparison(c, rival == LINEAR) for c in found if c["baseline"] == rival),
@@ -155,17 +168,28 @@ def _question(rival: str, baseline: str) -> str:
     return f"Did the choice matter? Against {short(rival)}"
 
 
+def _effect(effect: JSON) -> Comparison:
+    changes = [f"{factor} {there} for {here}" for factor, (here, there) in effect["change"].items()]
+    return _told(effect, " × ".join(changes), "", TOGETHER if len(changes) > 1 else {})
+
+
 def _comparison(c: JSON, linear: bool) -> Comparison:
+    return _told(c, c["arm"], c["baseline"], AGAINST_LINEAR if linear else {})
+
+
+def _told(c: JSON, arm: str, baseline: str, words: Mapping[str, str]) -> Comparison:
     verdict = str(c.get("verdict") or "no evidence")
+    needed = (c.get("seeds_needed") or {}).values()
     return Comparison(
-        arm=c["arm"],
-        baseline=c["baseline"],
+        arm=arm,
+        baseline=baseline,
         verdict=verdict,
-        said=AGAINST_LINEAR.get(verdict, verdict) if linear else verdict,
+        said=words.get(verdict, verdict),
         symbol=SYMBOLS.get(verdict, "○"),
         delta=number(c.get("delta")),
         low=number(c.get("low")),
         high=number(c.get("high")),
         p=number(c.get("p_holm")),
         detectable=number(c.get("smallest_detectable")),
+        seeds=" / ".join("–" if seeds is None else str(seeds) for seeds in needed),
     )

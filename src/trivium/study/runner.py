@@ -43,16 +43,19 @@ from trivium.study.arms import (
     spelled_stage,
 )
 from trivium.study.beside import Candidates, rows_beside
+from trivium.study.factors import Question, factor_questions
 from trivium.study.fitting import Ground, Shared, fit_masker
 from trivium.study.hiding_arms import Hider, look, overlaps, told, worth_a_look
 from trivium.study.inputs import load_candidates, load_inputs, worker_count
 from trivium.study.judging import judge_linear, judge_model, score_line
 from trivium.study.linear import LINEAR_MODELS
+from trivium.study.looks import Look, plan_looks
 from trivium.study.manifest import now, provenance
 from trivium.study.progress import Reporter, Silent
 from trivium.study.reading import reading_tokens, save_reading, window_lengths
 from trivium.study.report import write_report
 from trivium.study.report_verdict import LINEAR
+from trivium.study.statistics import ALPHA
 from trivium.study.verdict import ArmResult, Verdict, decide
 from trivium.training import WarmHead, Warmup, make_tokenizer, masks, new_encoder, torch_device, warm_up
 from trivium.training.recipes import Spec, make_spec
@@ -193,38 +196,71 @@ class _Run:
 
     def __init__(self, config: StudyConfig, store: Store, reporter: Reporter, command: str) -> None:
         self.config, self.store, self.reporter, self.command = config, store, reporter, command
-        self.spec: Spec = make_spec(config.encoder)
-        self.origin = {**origin(self.spec), **software()}
         self.screens = build(Screens, config.screens, "screens")
         self.arms: dict[str, Arm] = resolve(config)
+        self.origins: dict[Spec, JSON] = {
+            spec: {**origin(spec), **software()} for spec in dict.fromkeys(arm.spec for arm in self.arms.values())
+        }
         self.asked = questions(self.arms, config.baseline)  # before lengths differ
         self.seeds = config.seed_list
         self.failed: dict[str, str] = {}
+        self.trained: dict[tuple[str, int], list[Path]] = {}
         self.made: list[Artifact] = []
         self.begun = time.monotonic()
         self.manifest: dict[str, JSON] = {}
 
     def go(self) -> Study:
         self._open()
+        looks = self._looks()
+        for many in range(1, len(looks) + 1):
+            self.seeds = self._seeds(looks[many - 1].seeds)
+            verdict = self._until_here(looks[:many], looks[-1])
+            if verdict.settled:
+                break
+            self.reporter.say(f"not settled with {len(self.seeds)} seeds; up to {looks[many].seeds} are trained.")
+        self._note_other_looks(self.trained)
+        self._link_models(self.trained)
+        self._write_manifest("finished")
+        return Study(self.store.root, verdict, write_report(self.store.root))
+
+    def _until_here(self, looks: Sequence[Look], last: Look) -> Verdict:
+        """Choose, train and judge with the seeds of a look; what was done for an earlier one is found done."""
         prepared = {(arm, seed): self._prepare(self.arms[arm], seed) for arm in self.arms for seed in self.seeds}
-        tokens = {arm: reading_tokens(prepared[arm, self.seeds[0]].reading.folder) for arm in self.arms}
-        beside = {arm: rows_beside(prepared[arm, self.seeds[0]].auxiliary) for arm in self.arms}
-        rows = len(self.task.rows("train"))
-        self.arms = equalise(self.arms, rows, tokens, beside, task=self.task.name, equal=self.config.equal)
-        self.head = self._warm_head()
+        if len(looks) == 1:
+            self._settle_lengths(prepared)
+            self.heads = self._warm_heads()
         self.maskers = self._fit_maskers(prepared)
         self._describe(prepared)
         if worth_a_look(self.arms):
             seen = self._look(prepared)
             folders = {name: made.folder.name for name, made in seen.items()}
             self.manifest["hiding"] = {"arms": folders, "overlap": overlaps(seen)}
-        stages = self._train(prepared)
-        self._write_events(stages)
-        verdict = self._judge(stages)
+        known = {job for job in prepared if job in self.trained or job[0] in self.failed}
+        self.trained |= self._train({job: choices for job, choices in prepared.items() if job not in known})
+        self._write_events(self.trained)
+        verdict = self._judge(self.trained, looks if len(looks) > 1 or last != looks[0] else (), last)
         atomic_write(self.store.root / "verdict.json", json.dumps(verdict.to_json(), indent=2, ensure_ascii=False))
-        self._link_models(stages)
-        self._write_manifest("finished")
-        return Study(self.store.root, verdict, write_report(self.store.root))
+        return verdict
+
+    def _settle_lengths(self, prepared: Mapping[tuple[str, int], Prepared]) -> None:
+        """Write every stage's length in updates, equal among arms if it is to be."""
+        first = self.seeds[0]
+        tokens = {arm: reading_tokens(prepared[arm, first].reading.folder) for arm in self.arms}
+        beside = {arm: rows_beside(prepared[arm, first].auxiliary) for arm in self.arms}
+        rows = len(self.task.rows("train"))
+        self.arms = equalise(self.arms, rows, tokens, beside, task=self.task.name, equal=self.config.equal)
+
+    def _looks(self) -> tuple[Look, ...]:
+        """When results are looked at; once, if no seeds are to be added."""
+        first, adaptive = len(self.config.seed_list), self.config.adaptive_config
+        if adaptive is None:
+            return (Look(first, ALPHA),)
+        return plan_looks(first, adaptive.step, adaptive.most)
+
+    def _seeds(self, many: int) -> list[int]:
+        """The seeds that the study file names, and as many after the largest as are needed."""
+        given = self.config.seed_list
+        return [*given, *range(max(given) + 1, max(given) + 1 + many - len(given))]
 
     def choose(self) -> dict[str, JSON]:
         self._open()
@@ -243,7 +279,7 @@ class _Run:
     def hide(self) -> JSON:
         self._open()
         prepared = {(name, self.seeds[0]): self._prepare(arm, self.seeds[0]) for name, arm in self.arms.items()}
-        self.head = self._warm_head()
+        self.heads = self._warm_heads()
         self.maskers = self._fit_maskers(prepared)
         return told(self._look(prepared), self.arms)
 
@@ -258,13 +294,13 @@ class _Run:
             notes.append(f"linear: no linear model of words answers a {self.task.kind} task, so none stands beside.")
         tasks = load_candidates(self.config, self.arms)
         notes += [f"{one.name}: {note}" for one in tasks for note in one.notes]
-        self.candidates = Candidates(self.task, tasks, self.spec, self.origin, worker_count(self.config))
+        self.candidates = Candidates(self.task, tasks, worker_count(self.config))
         for note in notes:
             self.reporter.say(note)
         written = self.config.model_dump(mode="json") | {
             "seeds": self.seeds,
             "screens": asdict(self.screens),
-            "encoder": spelled_encoder(self.spec),
+            "encoder": spelled_encoder(make_spec(self.config.encoder)),
             "arms": {name: spelled_arm(arm) for name, arm in self.arms.items()},
         }
         atomic_write(self.store.root / "config.yaml", yaml.safe_dump(written, sort_keys=False, allow_unicode=True))
@@ -289,30 +325,31 @@ class _Run:
         auxiliary = self._auxiliary(arm, seed)
         stages = arm.recipe.stages
         inputs = {
-            "origin": self.origin,
+            "origin": self.origins[arm.spec],
             "documents": documents.key if documents else None,
             "task": self.sealed.key,
             "lengths": window_lengths(stages, "documents"),
             "texts": window_lengths(stages, "texts"),
-            **({"auxiliary": auxiliary.key} if auxiliary is not None and isinstance(self.spec, Scratch) else {}),
+            **({"auxiliary": auxiliary.key} if auxiliary is not None and isinstance(arm.spec, Scratch) else {}),
         }
 
         def write(folder: Path) -> None:
             texts = Selection.load(documents.folder, self.corpus).texts() if documents else []
             with self.reporter.phase(f"tokenising for {arm.name}"):
                 beside = [] if auxiliary is None else load_choice(auxiliary.folder)
-                save_reading(self.spec, self.task.sealed(), texts, stages, folder, beside)
+                save_reading(arm.spec, self.task.sealed(), texts, stages, folder, beside)
 
         return Prepared(documents, auxiliary, self._keep(self.store.make("reading", inputs, write)))
 
     def _fit_maskers(self, prepared: Mapping[tuple[str, int], Prepared]) -> dict[tuple[str, int], Artifact]:
         """Let maskers that learn first do so, here and not in the workers: arms and seeds share what they can."""
-        shared, origin = Shared(self.corpus, self.task, self.screens), self._origin_with_head()
+        shared = Shared(self.corpus, self.task, self.screens)
         fitted = {}
         for name, seed in sorted(prepared, key=lambda one: self.seeds.index(one[1])):  # arms share by seed
-            choices = prepared[name, seed]
-            ground = Ground(self.sealed, choices.reading, choices.documents, self.head, origin, shared)
-            made = fit_masker(self.store, self.arms[name], self.spec, ground, seed, self.reporter)
+            choices, spec = prepared[name, seed], self.arms[name].spec
+            head, origin = self.heads.get(spec), self._origin_with_head(spec)
+            ground = Ground(self.sealed, choices.reading, choices.documents, head, origin, shared)
+            made = fit_masker(self.store, self.arms[name], spec, ground, seed, self.reporter)
             if made is not None:
                 fitted[name, seed] = self._keep(made)
         return fitted
@@ -357,19 +394,22 @@ class _Run:
         return self._keep(self.store.make("documents", inputs, write))
 
     def _auxiliary(self, arm: Arm, seed: int) -> Artifact | None:
-        chosen = self.candidates.chosen(self.store, arm, seed, self.reporter)
+        chosen = self.candidates.chosen(self.store, arm, self.origins[arm.spec], seed, self.reporter)
         return None if chosen is None else self._keep(chosen)
 
-    def _warm_head(self) -> WarmHead | None:
-        """A gap-filling head for an encoder that came without one, if any arm hides tokens: the same for all arms.
+    def _warm_heads(self) -> dict[Spec, WarmHead]:
+        """A gap-filling head for every encoder that came without one, if any arm of its hides tokens."""
+        hiding = dict.fromkeys(arm.spec for arm in self.arms.values() if masks(arm.recipe.stages))
+        made = {spec: self._warm_head(spec) for spec in hiding if isinstance(spec, Pretrained)}
+        return {spec: head for spec, head in made.items() if head is not None}
+
+    def _warm_head(self, spec: Pretrained) -> WarmHead | None:
+        """The same for all arms; none if it came with one.
 
         It learns from the training texts and a random part of the corpus, screened as every selection is.
         """
-        hides = masks(stage for arm in self.arms.values() for stage in arm.recipe.stages)
-        if not hides or not isinstance(self.spec, Pretrained):
-            return None
         task = self.task.sealed()
-        encoder = new_encoder(self.spec, make_tokenizer(self.spec, task, []), 128, seed=0)
+        encoder = new_encoder(spec, make_tokenizer(spec, task, []), 128, seed=0)
         if not lacks_head(encoder):
             return None
         with self.reporter.phase("warming up a head") as bar:
@@ -405,7 +445,7 @@ class _Run:
 
     def _train(self, prepared: Mapping[tuple[str, int], Prepared]) -> dict[tuple[str, int], list[Path]]:
         """Train all arms with all seeds; an arm that diverges is set aside, and the others go on."""
-        jobs = [(name, seed) for seed in self.seeds for name in self.arms]
+        jobs = sorted(prepared, key=lambda job: (self.seeds.index(job[1]), [*self.arms].index(job[0])))
         items = [self._item(name, seed, prepared[name, seed]) for name, seed in jobs]
         weights = [[_work(options, self.task) for options in item["stages"]] for item in items]
         done = [[0.0] * len(stages) for stages in weights]
@@ -433,15 +473,16 @@ class _Run:
         return stages
 
     def _item(self, name: str, seed: int, prepared: Prepared) -> JSON:
-        recipe, fitted, chosen = self.arms[name].recipe, self.maskers.get((name, seed)), prepared.auxiliary
+        arm, fitted, chosen = self.arms[name], self.maskers.get((name, seed)), prepared.auxiliary
+        recipe, head = arm.recipe, self.heads.get(arm.spec)
         beside = [] if chosen is None else [str(place.resolve()) for place in chosen_folders(chosen.folder)]
         return {
             "root": str(self.store.root.resolve()),
             "task": str(self.sealed.folder.resolve()),
             "reading": str(prepared.reading.folder.resolve()),
-            "encoder": spelled_encoder(self.spec),
-            "origin": self._origin_with_head(),
-            "head": None if self.head is None else str(self.head.folder.resolve()),
+            "encoder": spelled_encoder(arm.spec),
+            "origin": self._origin_with_head(arm.spec),
+            "head": None if head is None else str(head.folder.resolve()),
             "masker": spelled_masker(recipe.masker),
             "fitted": str(fitted.folder.resolve()) if fitted else None,
             "auxiliary": None if chosen is None else {"key": chosen.folder.name, "tasks": beside},
@@ -449,10 +490,11 @@ class _Run:
             "seed": seed,
         }
 
-    def _origin_with_head(self) -> JSON:
-        return self.origin if self.head is None else {**self.origin, "head": self.head.key}
+    def _origin_with_head(self, spec: Spec) -> JSON:
+        head = self.heads.get(spec)
+        return self.origins[spec] if head is None else {**self.origins[spec], "head": head.key}
 
-    def _judge(self, stages: Mapping[tuple[str, int], list[Path]]) -> Verdict:
+    def _judge(self, stages: Mapping[tuple[str, int], list[Path]], looks: Sequence[Look], last: Look) -> Verdict:
         """Open the test split, once per arm and seed, and compare."""
         split: Split = "test" if "test" in self.task.tables else "dev"
         parts: list[Split] = list(dict.fromkeys(("dev", split)))
@@ -466,7 +508,6 @@ class _Run:
                     self._keep(made)
                     lines.append(score_line(name, seed, scores[name, seed], self.task))
                 bar(i + 1, len(pairs))
-        self._note_other_looks(stages)
         results = [self._result(name, scores, stages) for name in self.arms]
         asked = self.asked
         if self.linear:
@@ -488,7 +529,17 @@ class _Run:
             results,
             asked,
             seeds.numpy_rng(0, "verdict"),
+            questions=self._factor_questions(),
+            looks=looks,
+            last=last if looks else None,
         )
+
+    def _factor_questions(self) -> list[Question]:
+        """What is asked of the grid, if there is one."""
+        grid = self.config.grid
+        if grid is None:
+            return []
+        return factor_questions(grid.factors, {name: levels for name, (levels, _) in grid.cells().items()})
 
     def _note_other_looks(self, stages: Mapping[tuple[str, int], list[Path]]) -> None:
         """Say how often the test rows were looked at for other settings: whoever tunes on them should know."""

@@ -16,7 +16,7 @@ is still what they are held against. Means, tables and figures for readers are t
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 import numpy as np
@@ -48,6 +48,7 @@ if TYPE_CHECKING:  # a report needs no kinds, and with them torch
 
 Word = Literal["helped", "hurt", "no evidence"]
 Pair = tuple[str, str]
+_SIZES = (1, 2, 5)  # differences in points, of which a reader is told how many seeds they take
 T = TypeVar("T")
 K = TypeVar("K")
 
@@ -106,8 +107,8 @@ class Comparison:
             if no row tells the arms apart.
         sentence: All that in words.
         p_seeds: The exact p-value of the seeds' signs alone, not corrected; see ``Effect.p_seeds``.
-        seeds_needed: Seeds that would call a true difference as large as ``delta`` in four of five cases; none if it
-            cannot be told, or if no number would.
+        seeds_needed: Seeds that would call a true difference of so many points in four of five cases, by points; none
+            where it cannot be told, or where no number of seeds would, the test rows being too few.
     """
 
     arm: str
@@ -120,7 +121,7 @@ class Comparison:
     smallest_detectable: float | None
     sentence: str
     p_seeds: float | None = None
-    seeds_needed: int | None = None
+    seeds_needed: Mapping[str, int | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -237,8 +238,9 @@ class Verdict:
 
 def _known(cls: type[T], value: JSON) -> T:
     """A dataclass from what is known of it; what has a default may be missing."""
-    needed = [field.name for field in fields(cls) if field.default is MISSING or field.name in value]  # type: ignore[arg-type]
-    return cls(**{name: value[name] for name in needed})
+    free = {one.name for one in fields(cls) if not (one.default is MISSING and one.default_factory is MISSING)}  # type: ignore[arg-type]
+    named = [one.name for one in fields(cls) if one.name not in free or one.name in value]  # type: ignore[arg-type]
+    return cls(**{name: value[name] for name in named})
 
 
 def decide(
@@ -396,7 +398,7 @@ def _compare(pair: Pair, reading: _Reading, baseline: str) -> Comparison:
     else:
         sentence = f"{arm} is {'better' if reading.word == 'helped' else 'worse'} than {other}: {reading.measured()}"
     effect = reading.effect
-    needed = effect.seeds_for(abs(effect.delta), reading.questions)
+    needed = {str(size): effect.seeds_for(size / 100, reading.questions) for size in _SIZES}
     return Comparison(arm, other, **reading.numbers(), sentence=sentence, p_seeds=effect.p_seeds, seeds_needed=needed)
 
 

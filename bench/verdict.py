@@ -9,6 +9,7 @@ giving one of them an advantage of the size that the studies without it named as
 """
 
 import argparse
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from itertools import product
 from typing import NamedTuple
@@ -40,15 +41,23 @@ def study(
     rng: np.random.Generator, seeds: int, rows: int, noise: float, advantage: float = 0.0
 ) -> tuple[Counts, Counts]:
     """The outcomes of two arms, each ``[seeds, rows, counts]``; the first is better by ``advantage`` logits."""
+    better, worse = outcomes(rng, seeds, rows, noise, (ABILITY + advantage / 2, ABILITY - advantage / 2))
+    return better, worse
+
+
+def outcomes(
+    rng: np.random.Generator, seeds: int, rows: int, noise: float, means: Sequence[float]
+) -> tuple[Counts, ...]:
+    """The outcomes of arms that are so able, on the same rows, each ``[seeds, rows, counts]``."""
     gold = rng.choice(len(SHARES), rows, p=SHARES)
     difficulty = DIFFICULTY * rng.normal(size=rows)
     arms = []
-    for mean in (ABILITY + advantage / 2, ABILITY - advantage / 2):
+    for mean in means:
         logits = abilities(rng, seeds, mean, noise)[:, gold] - difficulty + TASTE * rng.normal(size=rows)
         right = rng.random((seeds, rows)) < chance(logits)
         said = np.where(right, gold, (gold + rng.integers(1, len(SHARES), (seeds, rows))) % len(SHARES))
         arms.append(np.stack([classification_counts(gold, model, len(SHARES)) for model in said]))
-    return arms[0], arms[1]
+    return tuple(arms)
 
 
 def expected(rng: np.random.Generator, metric: Metric, mean: float, noise: float) -> Counts:

@@ -289,9 +289,9 @@ class Stage:
         clip: Largest norm of the gradient.
         dropout: In place of the encoder's own rate, in every dropout layer it has; none keeps its own.
         evaluate_every: Updates between two looks at dev, when the stage has a task; none looks ten times.
-        gradients_every: Updates between two comparisons of what the masked-language-model loss and the task's loss ask of
-            the backbone: the cosine of their gradients, layer by layer, for the report. No weight depends on it. Each takes
-            about as long as an update of either kind, and memory for a second gradient; none compares nothing.
+        gradients_every: Updates between two comparisons of what the masked-language-model loss and the task's loss ask
+            of the backbone: the cosine of their gradients, layer by layer, for the report. No weight depends on it. It
+            takes the time of two updates, one with each loss, and memory for a second gradient; none never compares.
         patience: Stop after this many looks at dev without a better one, but not in the first half of the updates,
             where the rate is high and dev goes up and down; none never stops early.
         keep_best: End with the weights of the best look at dev, not with the last.
@@ -362,7 +362,7 @@ class Stage:
         if self.gradients_every and not ("task" in self.mix and self.masks):
             raise ConfigError(
                 f"stage '{self.name}': 'gradients_every' compares the gradient of hidden words with the task's own "
-                f"and needs both in the stage, found the mix {', '.join(self.mix)} with mlm_weight {self.mlm_weight:g}. "
+                f"and needs both in the stage, found the mix {', '.join(self.mix)} mlm_weight {self.mlm_weight:g}. "
                 "Add documents: 1 or task: 1 to 'mix', or leave 'gradients_every' out."
             )
         for expected, (keys, holds) in _LIMITS.items():

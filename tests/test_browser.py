@@ -54,6 +54,8 @@ class Seen:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     with sync_api.sync_playwright() as playwright:
+        if SYSTEM is None and not Path(playwright.chromium.executable_path).exists():
+            pytest.skip("there is no Chromium: `make setup-browser` installs one")
         chromium = playwright.chromium.launch(executable_path=SYSTEM, args=["--no-sandbox"])
         yield chromium
         chromium.close()

@@ -290,7 +290,7 @@ class Stage:
         dropout: In place of the encoder's own rate, in every dropout layer it has; none keeps its own.
         evaluate_every: Updates between two looks at dev, when the stage has a task; none looks ten times.
         gradients_every: Updates between two comparisons of what the masked-language-model loss and the task's loss ask
-            of the backbone: the cosine of their gradients, layer by layer, for the report. No weight depends on it. It
+            of the backbone: the cosine of their gradients, layer by layer, for the report. No weight depends on it. One
             takes the time of two updates, one with each loss, and memory for a second gradient; none never compares.
         patience: Stop after this many looks at dev without a better one, but not in the first half of the updates,
             where the rate is high and dev goes up and down; none never stops early.

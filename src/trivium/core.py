@@ -289,6 +289,9 @@ class Stage:
         clip: Largest norm of the gradient.
         dropout: In place of the encoder's own rate, in every dropout layer it has; none keeps its own.
         evaluate_every: Updates between two looks at dev, when the stage has a task; none looks ten times.
+        gradients_every: Updates between two comparisons of what the masked-language-model loss and the task's loss ask
+            of the backbone: the cosine of their gradients, layer by layer, for the report. No weight depends on it. One
+            takes the time of two updates, one with each loss, and memory for a second gradient; none never compares.
         patience: Stop after this many looks at dev without a better one, but not in the first half of the updates,
             where the rate is high and dev goes up and down; none never stops early.
         keep_best: End with the weights of the best look at dev, not with the last.
@@ -321,6 +324,7 @@ class Stage:
     clip: float = 1.0
     dropout: float | None = None
     evaluate_every: int | None = None
+    gradients_every: int | None = None
     patience: int | None = None
     keep_best: bool = True
     reset_head: bool = False
@@ -355,6 +359,12 @@ class Stage:
                 f"stage '{self.name}': 'combine: {self.combine}' compares gradients of auxiliary tasks with the task's "
                 f"own and needs both in 'mix', found {', '.join(self.mix)}. Add the other one, or leave 'combine' out."
             )
+        if self.gradients_every and not ("task" in self.mix and self.masks):
+            raise ConfigError(
+                f"stage '{self.name}': 'gradients_every' compares the gradient of hidden words with the task's own "
+                f"and needs both in the stage, found the mix {', '.join(self.mix)} mlm_weight {self.mlm_weight:g}. "
+                "Add documents: 1 or task: 1 to 'mix', or leave 'gradients_every' out."
+            )
         for expected, (keys, holds) in _LIMITS.items():
             for key in keys:
                 value = getattr(self, key)
@@ -373,7 +383,10 @@ class Stage:
 
 _LIMITS: Mapping[str, tuple[tuple[str, ...], Callable[[float], bool]]] = {
     "at least 1": (
-        ("updates", "batch_rows", "batch_tokens", "evaluate_every", "patience", "auxiliary_cap", "micro_tokens"),
+        (
+            *("updates", "batch_rows", "batch_tokens", "evaluate_every", "gradients_every", "patience"),
+            *("auxiliary_cap", "micro_tokens"),
+        ),
         lambda n: n >= 1,
     ),
     "at least 8 tokens": (("max_length",), lambda n: n >= 8),  # two texts, three special tokens, and something to read

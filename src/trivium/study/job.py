@@ -46,7 +46,7 @@ def train_arm(item: JSON, send: Send) -> JSON:
             "task": Path(item["task"]).name,
             "reading": Path(item["reading"]).name,
             "masker": Path(item["fitted"]).name if item["fitted"] else item["masker"],
-            "stage": item["stages"][i],
+            "stage": _decisive(item["stages"][i]),
             "seed": item["seed"],
             "max_length": max(s.max_length for s in stages),
             **({"auxiliary": item["auxiliary"]["key"]} if "auxiliary" in stage.mix else {}),
@@ -58,6 +58,11 @@ def train_arm(item: JSON, send: Send) -> JSON:
         send({"stage": i, "done": 1, "total": 1, "finished": True})
         made.append({**asdict(parent), "folder": str(parent.folder)})
     return made
+
+
+def _decisive(options: JSON) -> JSON:
+    """The keys of a stage by which its artifact is named: one that compares no gradients is named as it ever was."""
+    return {key: value for key, value in options.items() if key != "gradients_every" or value is not None}
 
 
 def _stage_writer(

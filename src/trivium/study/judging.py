@@ -21,6 +21,7 @@ from trivium.kinds import kind_of
 from trivium.kinds.entities import find, marks_entities
 from trivium.kinds.kind import Rows
 from trivium.store import Artifact, Store
+from trivium.study.calibration import confidences, reliability
 from trivium.study.linear import LINEAR_MODELS, Linear
 from trivium.training import evaluate
 from trivium.training.evaluation import score
@@ -82,8 +83,9 @@ def score_line(arm: str, seed: int, found: Score, task: Task) -> dict[str, JSON]
         Beside who was judged on what: ``values``, every metric that a perfect model could score on (any other is about
         what no row has, such as a question without an answer); ``per_label``, the ``f1``, ``precision``, ``recall`` and
         ``support`` of every label, type of entity or tag; ``counted``, what support counts (``rows``, ``entities`` or
-        ``words``); and ``confusion``, who is taken for whom, a line for each true label. Where there are no labels the
-        last three are empty; ``confusion`` is so for all kinds but classification.
+        ``words``); ``confusion``, who is taken for whom, a line for each true label; and ``calibration``, how often
+        answers are right beside how sure they are (``calibration.reliability``). Where there are no labels the three
+        before the last are empty; ``confusion`` is so for all kinds but classification, ``calibration`` for numbers.
     """
     kind = kind_of(task)
     counts = kind.counts(found.gold, found.predicted, task.labels).sum(0)
@@ -104,6 +106,7 @@ def score_line(arm: str, seed: int, found: Score, task: Task) -> dict[str, JSON]
         "per_label": per_label,
         "counted": counted,
         "confusion": _confusion(found, len(task.labels)) if task.kind == "classify" else [],
+        "calibration": reliability(*confidences(task.kind, found)),
     }
 
 

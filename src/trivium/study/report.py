@@ -1,10 +1,13 @@
 """The report of a run: one HTML file for a browser, one Markdown file for a terminal.
 
-It only reads what the run left in its folder; nothing is measured or judged here. The HTML file holds its figures and
-its style, has no script and asks no server for anything. The same folder gives the same bytes.
+It only reads what the run left in its folder; nothing is measured or judged here. The HTML file holds its figures, its
+style and a script that sorts and filters tables, which it can be read without; its policy lets no other script run and
+nothing be asked of any server. The same folder gives the same bytes.
 """
 
-from collections.abc import Mapping
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +17,17 @@ from markupsafe import Markup
 from trivium.store import atomic_write
 from trivium.study import (
     figures,
+    figures_judged,
     report_beside,
+    report_equal,
     report_hiding,
+    report_judged,
     report_markdown,
     report_tables,
     report_text,
     report_verdict,
 )
+from trivium.study.diagnosis import RULES, Finding, diagnose, troubled
 from trivium.study.figures import Style
 from trivium.study.report_run import Curves, Run, read_run
 from trivium.study.report_text import metric_name, number
@@ -72,7 +79,10 @@ def _html(run: Run) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(FILTERS)
+    script = _script(environment)
     return environment.get_template("report.html.j2").render(
+        script=Markup(script),  # noqa: S704  # a file of ours
+        policy=_digest(script),
         run=run,
         verdict=run.verdict,
         manifest=run.manifest,
@@ -80,6 +90,14 @@ def _html(run: Run) -> str:
         headline=report_verdict.headline(run.verdict),
         cautions=report_verdict.cautions(run),
         groups=report_verdict.groups(run),
+        numbers={arm: i for i, arm in enumerate(run.verdict["arms"])},
+        findings=_by_title(diagnose(run)),
+        troubled=troubled(run),
+        rules=len(RULES),
+        calibration=report_judged.calibration(run),
+        equal=report_equal.equal_tokens(run),
+        agreement=report_judged.agreement_rows(report_judged.agreement(run)),
+        leaks=report_judged.leaks(run),
         arms=report_tables.arm_rows(run),
         other_metrics=report_tables.other_metrics(run),
         cost_notes=report_tables.cost_notes(run),
@@ -91,6 +109,27 @@ def _html(run: Run) -> str:
         origin=report_tables.origin_of(run),
         figures=_figures(run),
     )
+
+
+def _by_title(findings: Sequence[Finding]) -> list[list[Finding]]:
+    """Findings that say the same of several arms together."""
+    titles = dict.fromkeys(finding.title for finding in findings)
+    return [[finding for finding in findings if finding.title == title] for title in titles]
+
+
+def _script(environment: Environment) -> str:
+    """The script as it stands in the page."""
+    assert environment.loader is not None
+    return environment.loader.get_source(environment, "report.js")[0].strip()
+
+
+def _digest(script: str) -> str:
+    """What a policy calls a script by: the hash of its bytes (Content Security Policy Level 3, section 2.3.1).
+
+    >>> _digest("")
+    'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='
+    """
+    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
 def _figures(run: Run) -> dict[str, Any]:
@@ -110,6 +149,9 @@ def _figures(run: Run) -> dict[str, Any]:
         "mlm": _curves(run.curves["mlm"], styles, "masked-language-model loss", "mlm"),
         "task": _curves(run.curves["task"], styles, "loss on the task", "task"),
         "learning": _learning(run),
+        "reliability": _reliability(run, styles),
+        "tokens": _by_tokens(run, styles, f"{metric} on dev, best so far"),
+        "agreement": _agreement(run),
         "legend": [(arm, figures.swatch(styles[arm], f"swatch-{i}")) for i, arm in enumerate(arms) if arm in drawn],
     }
 
@@ -142,3 +184,25 @@ def _learning(run: Run) -> dict[str, Markup]:
     alt = "Policy minus random masking, episode by episode; the verdict below has the number that counts."
     learned = enumerate(found.learned if found else ())
     return {one.arm: figures.learning(one.history, f"learning-{i}", alt) for i, one in learned if one.history}
+
+
+def _reliability(run: Run, styles: Mapping[str, Style]) -> Markup | None:
+    found = report_judged.calibration(run)
+    alt = "How often each arm is right by how sure it is; the table beside it has the errors."
+    return figures_judged.reliability(found.panels, styles, alt) if found else None
+
+
+def _by_tokens(run: Run, styles: Mapping[str, Style], ylabel: str) -> Markup | None:
+    found = report_equal.equal_tokens(run)
+    lines = {arm: line for arm, line in found.lines.items() if line} if found else {}
+    alt = f"{ylabel}, by tokens read, a line for each arm; the table beside it has the numbers at equal tokens."
+    return figures_judged.by_tokens(lines, found.tokens, styles, ylabel, alt) if found and lines else None
+
+
+def _agreement(run: Run) -> list[tuple[str, Markup]]:
+    """Of each arm that compared gradients, the cosines."""
+    alt = "Cosine of the two losses' gradients over updates, a line for each layer; the table beside it has the means."
+    found = report_judged.agreement(run)
+    return [
+        (arm, figures_judged.agreement(layers, f"agreement-{i}", alt)) for i, (arm, layers) in enumerate(found.items())
+    ]

@@ -5,8 +5,10 @@ import textwrap
 import unicodedata
 from collections.abc import Sequence
 
+from trivium.study.diagnosis import diagnose
 from trivium.study.report_beside import Beside, besides
 from trivium.study.report_hiding import NONE, Hiding
+from trivium.study.report_judged import leaks
 from trivium.study.report_run import Run
 from trivium.study.report_tables import ArmRow, Choice, arm_rows, choices, cost_notes, hidings, label_table, origin_of
 from trivium.study.report_text import (
@@ -14,6 +16,7 @@ from trivium.study.report_text import (
     clip,
     count,
     interval,
+    listed,
     metric_name,
     nearness,
     points,
@@ -49,6 +52,7 @@ def markdown(run: Run) -> str:
         f"## Scores: {metric} on {verdict['split']}, in points",
         _scores(arms, verdict["seeds"]),
         bullets([f"{short(a.name)} failed: {a.failed}" for a in arms if a.failed]),
+        _causes(run),
         "## Arms and what they cost, mean per seed",
         table(
             ("arm", "updates", "tokens", "time", "reads"),
@@ -58,6 +62,7 @@ def markdown(run: Run) -> str:
         bullets([f"{short(a.name)}: {a.stages}" for a in arms if a.stages != NOTHING]),
         wrapped(plain(" ".join(cost_notes(run)))) if cost_notes(run) else "",
         _documents(choices(run)),
+        wrapped(plain(found.sentence)) if (found := leaks(run)) else "",
         _hidden(hidings(run)),
         _beside(besides(run)),
         "## Notes on the data",
@@ -91,6 +96,12 @@ def _comparisons(comparisons: Sequence[Comparison]) -> str:
         ],
         "llrrrr",
     )
+
+
+def _causes(run: Run) -> str:
+    """What may lie behind a result that is no gain."""
+    said = [f"{f.title} ({listed(f.arms or ['the study'])}). {f.measured} Try: {f.advice}" for f in diagnose(run)]
+    return f"## Likely causes\n\n{bullets(said)}" if said else ""
 
 
 def _scores(arms: Sequence[ArmRow], seeds: Sequence[int]) -> str:

@@ -31,8 +31,10 @@ class Run:
         verdict: ``verdict.json``.
         manifest: ``manifest.json``; empty if there is none.
         scores: The lines of ``scores.jsonl``.
+        events: The lines of ``events.jsonl``, in the order of updates within an arm and seed.
         curves: What was measured by update: ``value`` (the metric on dev), ``mlm`` and ``task`` (training losses).
         examples: ``examples.json`` of each choice of documents, by artifact folder.
+        audits: ``audit.jsonl`` of each: documents that were left out because they hold a dev or test text.
         hiding: ``hiding.json`` of each arm that was looked at while it hides.
         conflicts: Of each arm that asked, and each task it learned beside: how often gradients conflicted with the
             task's, and the mean cosine, over seeds.
@@ -45,8 +47,10 @@ class Run:
     verdict: JSON
     manifest: JSON
     scores: tuple[JSON, ...]
+    events: tuple[JSON, ...]
     curves: Mapping[str, Curves]
     examples: Mapping[str, JSON]
+    audits: Mapping[str, tuple[JSON, ...]]
     hiding: Mapping[str, JSON]
     conflicts: Mapping[str, Mapping[str, tuple[float, float]]]
     beside: Mapping[str, JSON]
@@ -65,19 +69,19 @@ def read_run(folder: Path) -> Run:
     verdict = _verdict(folder / "verdict.json")
     manifest = _object(folder, "manifest.json", problems)
     config, settings = _config(folder, problems)
-    events = list(_lines(folder, "events.jsonl", problems))
+    events = sorted(_lines(folder, "events.jsonl", problems), key=lambda event: number(event.get("update")) or 0)
+    chosen = dict.fromkeys(
+        name for arm in (manifest.get("arms") or {}).values() for name in (arm.get("documents") or {}).values() if name
+    )
     return Run(
         verdict=verdict,
         manifest=manifest,
         scores=tuple(_lines(folder, "scores.jsonl", problems)),
+        events=tuple(events),
         curves=_curves(events),
         conflicts=_conflicts(events),
-        examples={
-            name: _object(folder, f"artifacts/{name}/examples.json", problems)
-            for arm in (manifest.get("arms") or {}).values()
-            for name in (arm.get("documents") or {}).values()
-            if name
-        },
+        examples={name: _object(folder, f"artifacts/{name}/examples.json", problems) for name in chosen},
+        audits={name: tuple(_lines(folder, f"artifacts/{name}/audit.jsonl", problems, "document")) for name in chosen},
         hiding={
             arm: _object(folder, f"artifacts/{name}/hiding.json", problems)
             for arm, name in ((manifest.get("hiding") or {}).get("arms") or {}).items()
@@ -134,8 +138,8 @@ def _config(folder: Path, problems: list[str]) -> tuple[str, JSON]:
     return text, {}
 
 
-def _lines(folder: Path, name: str, problems: list[str]) -> Iterator[JSON]:
-    """The objects of a log; a line that a crash cut short is counted, not fatal."""
+def _lines(folder: Path, name: str, problems: list[str], key: str = "arm") -> Iterator[JSON]:
+    """The objects of a log, known by a key that each has; a line that a crash cut short is counted, not fatal."""
     torn = 0
     try:
         with (folder / name).open(encoding="utf-8", errors="replace") as file:
@@ -144,7 +148,7 @@ def _lines(folder: Path, name: str, problems: list[str]) -> Iterator[JSON]:
                     value = json.loads(line)
                 except ValueError:
                     value = None
-                if isinstance(value, dict) and "arm" in value:
+                if isinstance(value, dict) and key in value:
                     yield value
                 else:
                     torn += 1

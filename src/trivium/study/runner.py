@@ -311,6 +311,7 @@ class _Run:
                 "corpus": self.corpus.fingerprint if self.corpus else None,
                 **{f"auxiliary task {one.name}": one.fingerprint for one in tasks},
             },
+            "rows": {part: table.num_rows for part, table in self.task.tables.items()},
             "notes": notes,
             "command": self.command,
         }
@@ -439,6 +440,7 @@ class _Run:
                 "fitted": {str(seed): made.folder.name for (arm, seed), made in self.maskers.items() if arm == name},
                 "stages": [spelled_stage(stage) for stage in arm.recipe.stages],
                 "budget": {"updates": sum(stage.updates or 0 for stage in arm.recipe.stages)},
+                "tokens": reading_tokens(prepared[name, self.seeds[0]].reading.folder),
             }
         self.manifest["arms"] = described
         self._write_manifest("running")

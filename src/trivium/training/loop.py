@@ -25,6 +25,7 @@ from trivium.kinds import Batch, Cut, Encoded, Kind, kind_of
 from trivium.kinds.text import tokenize
 from trivium.masking import Masker, corrupt
 from trivium.training import checkpoint
+from trivium.training.agreement import backbone_layers, cosines
 from trivium.training.combine import Gradients, Meetings, combine, shared_weights
 from trivium.training.evaluation import answers, score
 from trivium.training.optimizer import make_optimizer, rate_at
@@ -50,7 +51,8 @@ class Trace:
         hidden: Tokens that were: those whose loss was computed, whatever stood in their place.
         seconds: Time spent.
         events: Looks at dev, mean losses, how often gradients of auxiliary tasks conflicted so far (where the stage
-            compares them), and where memory did not suffice, in the order of updates.
+            compares them), how far the two losses' gradients agreed (where it asks), and where memory did not suffice,
+            in the order of updates.
         best: Value and negative loss at the best look at dev, and the update it was at.
         stale: Looks since then.
     """
@@ -111,6 +113,7 @@ class StageRun:
         if self.meetings:
             self.shared = shared_weights(encoder)
             self.primary = replace(self.streams[task.name], name=f"{stage.name}/primary")
+        self.compared = self._compared() if stage.gradients_every else {}
         self.dev = self._rows(task, "dev") if "task" in stage.mix and "dev" in task.tables else None
         self.every = stage.evaluate_every or max(1, self.updates // 10)
         self.optimizer = make_optimizer(encoder, stage)
@@ -163,6 +166,8 @@ class StageRun:
 
     def step(self, update: int) -> None:
         """One update: a batch of the stream whose turn it is, in as many parts as memory asks for."""
+        if self.stage.gradients_every and update % self.stage.gradients_every == 0:
+            self._compare_gradients(update)
         name, turn = self.turns.turn(update)
         primary = self._primary_gradients(update) if name in self.meetings else None
         self._learn(name, self.streams[name].batch(turn), update)
@@ -182,6 +187,34 @@ class StageRun:
         found = [weight.grad for weight in self.shared]
         self.optimizer.zero_grad(set_to_none=True)
         return found
+
+    def _compared(self) -> dict[str, tuple[str, BatchStream]]:
+        """Who is asked for the gradient of each of the two losses, by batches that serve nothing else.
+
+        Hidden words are those of documents, or of texts, or, of a stage that reads neither, of the task's rows.
+        """
+        reader = next((name for name in _READERS.values() if name in self.streams), self.task.name)
+        asked = {"mlm": reader, "task": self.task.name}
+        called = f"{self.stage.name}/compared"
+        return {loss: (name, replace(self.streams[name], name=called)) for loss, name in asked.items()}
+
+    def _compare_gradients(self, update: int) -> None:
+        """Note how far the two losses agree about the backbone, and leave all else as it was.
+
+        Gaps and dropout are children of the update and its batch, so what is drawn here moves no other draw.
+        """
+        sums, batches = {name: value.clone() for name, value in self.sums.items()}, dict(self.batches)
+        micro_tokens, events = self.micro_tokens, len(self.trace.events)
+        layers, found = backbone_layers(self.encoder), {}
+        silent: Mapping[str, Any] = {"mlm": {"answer": 0.0}, "task": {"fill": 0.0}}  # a batch may have both losses
+        for loss, (name, stream) in self.compared.items():
+            work = self._work(name, stream.batch(update // (self.stage.gradients_every or 1)), update, "compared")
+            self._add_gradients(replace(work, **silent[loss]), update, "compared")
+            found[loss] = {layer: [weight.grad for weight in weights] for layer, weights in layers.items()}
+            self.optimizer.zero_grad(set_to_none=True)
+        self.sums, self.batches, self.micro_tokens = sums, batches, micro_tokens
+        del self.trace.events[events:]
+        self.trace.events.append({"event": "gradients", "update": update, **cosines(**found)})
 
     def _learn(self, name: str, batch: Batch, update: int, *child: str) -> None:
         """Gradients of a batch, and what it took; ``child`` names draws apart from those of the update's own batch."""

@@ -171,7 +171,7 @@ def _reach(sd: float, seeds: int) -> float:
 def read_tokens(stage: JSON) -> float:
     """Tokens of documents that a stage reads, padding included."""
     mix, updates = stage.get("mix") or {}, number(stage.get("updates")) or 0
-    share = float(mix.get("documents", 0)) / max(1, sum(mix.values()))
+    share: float = mix.get("documents", 0) / max(1, sum(mix.values()))
     return updates * share * (number(stage.get("batch_tokens")) or 0)
 
 

@@ -137,7 +137,7 @@ def leaks(run: Run) -> Leaks | None:
     else:
         said = "Documents that equal a dev or test text, or hold a good part of one, were left out of every choice."
     most = f"{count(equal)} that equal one and {count(overlapping)} that hold parts of one"
-    looked = f" At most, these were {most}." if equal or overlapping else " None was found."
+    looked = f" At most, these were {most}." if equal or overlapping else " No such document was found."
     return Leaks(said + looked, tuple(map(_leak, worst)), off)
 
 

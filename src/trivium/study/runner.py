@@ -6,9 +6,10 @@ depends on it. Training sees a sealed task; the test split is opened when all tr
 
 import json
 import os
+import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -49,9 +50,10 @@ from trivium.study.inputs import load_candidates, load_inputs, worker_count
 from trivium.study.judging import judge_linear, judge_model, score_line
 from trivium.study.linear import LINEAR_MODELS
 from trivium.study.manifest import now, provenance
-from trivium.study.progress import Reporter, Silent
+from trivium.study.progress import Jobs, Reporter, Silent
 from trivium.study.reading import reading_tokens, save_reading, window_lengths
 from trivium.study.report import write_report
+from trivium.study.report_text import plural
 from trivium.study.report_verdict import LINEAR
 from trivium.study.verdict import ArmResult, Verdict, decide
 from trivium.training import WarmHead, Warmup, make_tokenizer, masks, new_encoder, torch_device, warm_up
@@ -176,7 +178,7 @@ def _begun(
     store = Store(Path(runs) / config.name)
     with store.owned(), engine.using(_cluster(config)):
         store.sweep()
-        yield _Run(config, store, reporter or Silent(), command or _command(verb, study, overrides))
+        yield _Run(config, store, reporter or Silent(), command or _command(verb, study, overrides, runs))
 
 
 def _cluster(config: StudyConfig) -> engine.Ray | None:
@@ -410,10 +412,14 @@ class _Run:
         weights = [[_work(options, self.task) for options in item["stages"]] for item in items]
         done = [[0.0] * len(stages) for stages in weights]
         total = sum(map(sum, weights))
-        with self.reporter.phase(f"training {len(self.arms)} arms with {len(self.seeds)} seeds") as bar:
+        training = f"training {plural(len(self.arms), 'arm')} with {plural(len(self.seeds), 'seed')}"
+        with self.reporter.phase(training) as bar, closing(Jobs(self.reporter)) as inner:
 
             def receive(job: int, message: JSON) -> None:
-                done[job][message["stage"]] = weights[job][message["stage"]] * message["done"] / message["total"]
+                at, (name, seed) = message["stage"], jobs[job]
+                done[job][at] = weights[job][at] * message["done"] / message["total"]
+                step = f"{name}, seed {seed}, {items[job]['stages'][at]['name']}"
+                inner.at(job, step, message["done"], message["total"])
                 bar(sum(map(sum, done)), total)
 
             log = self.store.root / "workers.log"
@@ -567,10 +573,11 @@ class _Run:
         atomic_write(self.store.root / "manifest.json", text)
 
 
-def _command(verb: str, study: StudyConfig | Path | str, overrides: Sequence[str]) -> str:
+def _command(verb: str, study: StudyConfig | Path | str, overrides: Sequence[str], runs: Path | str) -> str:
     """How to do it again; a study that was never in a file is in the run folder."""
-    file = "config.yaml" if isinstance(study, StudyConfig) else str(study)
-    return " ".join(["trivium", verb, file, *overrides])
+    file = str(Path(runs) / study.name / "config.yaml") if isinstance(study, StudyConfig) else str(study)
+    elsewhere = [] if Path(runs) == Path("runs") else ["--runs", str(runs)]
+    return shlex.join(["trivium", verb, file, *overrides, *elsewhere])
 
 
 def _work(stage: JSON, task: Task) -> float:

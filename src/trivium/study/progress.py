@@ -62,7 +62,7 @@ class Terminal:
     @contextmanager
     def phase(self, name: str) -> Iterator[Bar]:
         """A bar with time spent and time to go; or a line at every quarter, of an inner phase one when it is done."""
-        shown = f"{'  ' * self.depth}{name}"
+        shown = f"  {name}" if self.depth else name
         self.depth += 1
         try:
             if self.console.is_terminal:

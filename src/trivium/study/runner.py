@@ -50,6 +50,7 @@ from trivium.study.inputs import load_candidates, load_inputs, worker_count
 from trivium.study.judging import judge_linear, judge_model, score_line
 from trivium.study.linear import LINEAR_MODELS
 from trivium.study.manifest import now, provenance
+from trivium.study.models import publish
 from trivium.study.progress import Jobs, Reporter, Silent
 from trivium.study.reading import reading_tokens, save_reading, window_lengths
 from trivium.study.report import write_report
@@ -224,8 +225,8 @@ class _Run:
         self._write_events(stages)
         verdict = self._judge(stages)
         atomic_write(self.store.root / "verdict.json", json.dumps(verdict.to_json(), indent=2, ensure_ascii=False))
-        self._link_models(stages)
         self._write_manifest("finished")
+        publish(self.store.root, {job: head_folder(made[-1], self.task.name) for job, made in stages.items()})
         return Study(self.store.root, verdict, write_report(self.store.root))
 
     def choose(self) -> dict[str, JSON]:
@@ -277,6 +278,7 @@ class _Run:
                 "corpus": self.corpus.fingerprint if self.corpus else None,
                 **{f"auxiliary task {one.name}": one.fingerprint for one in tasks},
             },
+            "rows": {split: len(rows) for split, rows in self.task.tables.items()},
             "notes": notes,
             "command": self.command,
         }
@@ -540,15 +542,6 @@ class _Run:
                     lines.append({"arm": name, "seed": seed, "stage": trace["stage"], **moved})
                 updates, tokens = updates + trace["updates"], tokens + trace["tokens"]
         atomic_write(self.store.root / "events.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
-
-    def _link_models(self, stages: Mapping[tuple[str, int], list[Path]]) -> None:
-        """Put every trained model under ``models/<arm>/seed-<n>``."""
-        for (name, seed), folders in stages.items():
-            place = self.store.root / "models" / name / f"seed-{seed}"
-            place.parent.mkdir(parents=True, exist_ok=True)
-            target = Path(os.path.relpath(head_folder(folders[-1], self.task.name).resolve(), place.parent.resolve()))
-            place.unlink(missing_ok=True)
-            place.symlink_to(target, target_is_directory=True)
 
     def _keep(self, artifact: Artifact) -> Artifact:
         self.made.append(artifact)

@@ -62,7 +62,7 @@ def test_an_error_leaves_no_bar_behind() -> None:
 
 
 def test_jobs_side_by_side_show_the_step_that_each_is_at() -> None:
-    shown, written = terminal(tty=True)
+    shown, _ = terminal(tty=True)
     jobs = Jobs(shown)
     with shown.phase("training"):
         jobs.at(0, "tlm, read", 1, 4)
@@ -114,12 +114,8 @@ def without_seconds(verdict: dict[str, Any]) -> dict[str, Any]:
     return verdict | {"arms": {n: {k: v for k, v in a.items() if k != "seconds"} for n, a in verdict["arms"].items()}}
 
 
-
-
-@pytest.mark.parametrize("workers", [1, 2])
-def test_ctrl_c_stops_cleanly_and_the_command_that_it_prints_goes_on(
-    file: Path, tmp_path: Path, workers: int
-) -> None:
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_ctrl_c_stops_cleanly_and_the_command_that_it_prints_goes_on(file: Path, tmp_path: Path, workers: int) -> None:
     """What is printed is run as it is, and ends as if nobody had stopped anything."""
     options = ["run", str(file), f"engine.workers={workers}", "--runs", str(tmp_path / "stopped runs")]
     with subprocess.Popen(

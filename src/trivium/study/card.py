@@ -83,8 +83,9 @@ def card(run: Run, arm: str, seed: int, config: JSON) -> str:
 def _base_model(run: Run) -> str | None:
     """The hub's name of the encoder that training began with, if it has one."""
     name = (run.settings.get("encoder") or {}).get("pretrained")
-    known = isinstance(name, str) and re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name)
-    return name if known and locate(name) == name and not Path(name).exists() else None
+    if not isinstance(name, str) or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or Path(name).exists():
+        return None
+    return name if locate(name) == name else None
 
 
 def _results(run: Run, arm: str, seed: int, kind: str) -> list[JSON]:
@@ -227,32 +228,41 @@ def _limits(run: Run, kind: str, config: JSON) -> list[str]:
     if kind in ("classify", "rank", "tag"):
         said.append("It always answers, also where no answer fits. Probabilities were not calibrated.")
     if not (run.settings.get("encoder") or {}).get("pretrained"):
-        said.append("It was trained from scratch: it has read no text but what stands under 'How it was trained'.")
+        said.append(
+            "It was trained from scratch: it knows the task's training texts, and what was read, and nothing else."
+        )
     said.append("Licence and language are those of the data and of the encoder it began with; trivium knows neither.")
     return said
 
 
 def _use(kind: str) -> str:
     """How to load it with plain transformers, and how with trivium."""
-    asked = {
-        "classify": 'print(answer("a text"))',
-        "multilabel": 'print(answer("a text", top_k=None))  # a label is given where its score is above 0.5',
-        "regress": 'print(answer("a text", function_to_apply="none"))',
-        "tag": 'print(answer("a text"))  # one answer for each piece of a word; the first piece speaks for the word',
-        "span": 'print(answer(question="who?", context="a text"))',
-    }
-    if kind == "rank":
-        code = (
-            "from transformers import AutoModelForMultipleChoice, AutoTokenizer\n\n"
-            'model, tokenizer = (c.from_pretrained("FOLDER") for c in (AutoModelForMultipleChoice, AutoTokenizer))\n'
-            'inputs = tokenizer(["a question"] * 2, ["one choice", "another"], padding=True, return_tensors="pt")\n'
-            "print(model(**{name: value[None] for name, value in inputs.items()}).logits.softmax(-1))"
-        )
-    else:
-        code = (
-            f'from transformers import pipeline\n\nanswer = pipeline("{PIPELINES[kind]}", model="FOLDER")\n{asked[kind]}'
-        )
-    return f"```python\n{code}\n```\n\nOr for whole files: `trivium predict FOLDER new.csv`."
+    return f"```python\n{_CODE[kind]}\n```\n\nFor whole files: `trivium predict FOLDER new.csv`."
+
+
+_PIPELINE = """from transformers import pipeline
+
+answer = pipeline("{task}", model="FOLDER")
+print(answer("a text"{options}))"""
+_MODEL = """from transformers import {model}, AutoTokenizer
+
+model, tokenizer = {model}.from_pretrained("FOLDER"), AutoTokenizer.from_pretrained("FOLDER")
+"""
+_CODE = {
+    "classify": _PIPELINE.format(task="text-classification", options=""),
+    "multilabel": _PIPELINE.format(task="text-classification", options=", top_k=None")
+    + "  # a label is given whose score is above 0.5",
+    "regress": _PIPELINE.format(task="text-classification", options=', function_to_apply="none"'),
+    "tag": _PIPELINE.format(task="token-classification", options="") + "  # the first piece of a word speaks for it",
+    "rank": _MODEL.format(model="AutoModelForMultipleChoice")
+    + """inputs = tokenizer(["a question"] * 2, ["one choice", "another"], padding=True, return_tensors="pt")
+print(model(**{name: value[None] for name, value in inputs.items()}).logits.softmax(-1))""",
+    "span": _MODEL.format(model="AutoModelForQuestionAnswering")
+    + """inputs = tokenizer("a question", "the text with its answer", return_tensors="pt")
+found = model(**inputs)
+first, last = found.start_logits.argmax(), found.end_logits.argmax()
+print(tokenizer.decode(inputs["input_ids"][0, first : last + 1]))  # trivium predict looks for the best stretch""",
+}
 
 
 def _bullets(lines: Sequence[str]) -> str:

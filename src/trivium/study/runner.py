@@ -5,7 +5,6 @@ depends on it. Training sees a sealed task; the test split is opened when all tr
 """
 
 import json
-import os
 import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence

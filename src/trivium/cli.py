@@ -185,6 +185,13 @@ def predict(
     model: Annotated[Path, typer.Argument(help="A model folder: runs/<study>/models/<arm>/seed-<n>.")],
     file: Annotated[str, typer.Argument(help="A file with rows to answer, or - for one text a line from stdin.")] = "-",
     text: Annotated[str | None, typer.Option(help="Name of the text column, if it is not a usual one.")] = None,
+    keep: Annotated[
+        list[str] | None, typer.Option(help="A column of the file to hand through, such as id; id=name renames it.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write a .jsonl or .csv file instead of printing.")
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Most rows that are read and answered together.")] = 2048,
 ) -> None:
     """What a model says of new rows, one JSON object a line.
 
@@ -202,12 +209,21 @@ def predict(
     Of a span, text is the question and text_pair the context. Other usual names, such as question, context and
     options, are recognised as in a task.
     """  # noqa: D301
-    from trivium.data import read_texts
+    from trivium.data import read_lines, read_texts
+    from trivium.training.answers import demand_format, write_answers, write_lines
     from trivium.training.predict import predict as label
 
-    rows = ({"text": line.rstrip("\n")} for line in sys.stdin) if file == "-" else read_texts(file, text)
-    for answer in label(model, rows):
-        typer.echo(json.dumps(answer, ensure_ascii=False))
+    if output is not None:
+        demand_format(output)
+    names = {old: new or old for old, _, new in (each.partition("=") for each in keep or [])}
+    if file == "-" and (names or text):
+        raise ConfigError("--keep and --text are about columns; standard input has none, each line is a text.")
+    rows = read_lines(sys.stdin.buffer) if file == "-" else read_texts(file, text, keep=names)
+    answers = label(model, rows, batch=batch)
+    if output is None:
+        write_lines(answers, sys.stdout, batch)
+    else:
+        typer.echo(f"{write_answers(answers, output, batch):,} answers: {output}")
 
 
 @app.command()

@@ -228,9 +228,7 @@ def _limits(run: Run, kind: str, config: JSON) -> list[str]:
     if kind in ("classify", "rank", "tag"):
         said.append("It always answers, also where no answer fits. Probabilities were not calibrated.")
     if not (run.settings.get("encoder") or {}).get("pretrained"):
-        said.append(
-            "It was trained from scratch: it knows the task's training texts, and what was read, and nothing else."
-        )
+        said.append("It was trained from scratch: all it knows is from its training rows and from what it read.")
     said.append("Licence and language are those of the data and of the encoder it began with; trivium knows neither.")
     return said
 

@@ -58,7 +58,7 @@ def nearly(one: Any, other: Any) -> bool:
         return one.keys() == other.keys() and all(nearly(one[k], other[k]) for k in one)
     if isinstance(one, list):
         return len(one) == len(other) and all(map(nearly, one, other))
-    return bool(one == pytest.approx(other, abs=1e-5)) if isinstance(one, float) else bool(one == other)
+    return bool(one == pytest.approx(other, abs=1e-5, rel=1e-5)) if isinstance(one, float) else bool(one == other)
 
 
 @EVERY_KIND
@@ -94,7 +94,7 @@ def test_rows_before_a_bad_one_are_answered(models: dict[str, Path]) -> None:
 def test_the_row_that_lacks_something_is_named(models: dict[str, Path]) -> None:
     rows = rows_of("span")
     rows[5] = {"text": "who?"}
-    with pytest.raises(DataError, match="row 6: expected text and text_pair.* found no text_pair"):
+    with pytest.raises(DataError, match=r"row 6: expected text and text_pair.* found no text_pair"):
         list(predict(models["span"], rows, batch=2))
 
 
@@ -173,7 +173,7 @@ def test_what_json_has_no_word_for_is_text() -> None:
 
 
 def test_a_stream_is_answered_as_it_comes_and_may_be_cut_off(models: dict[str, Path]) -> None:
-    """With a batch of one, an answer comes before the next line is asked for; whoever stops reading is not shouted at."""
+    """With a batch of one, an answer comes before the next line is there; whoever stops reading is not shouted at."""
     with subprocess.Popen(
         [sys.executable, "-m", "trivium.cli", "predict", str(models["classify"]), "--batch", "1"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

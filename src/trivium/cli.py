@@ -228,6 +228,34 @@ def predict(
 
 @app.command()
 @explained
+def export(
+    model: Annotated[Path, typer.Argument(help="A model folder: runs/<study>/models/<arm>/seed-<n>.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write it as ONNX into this folder.")] = None,
+    tolerance: Annotated[float, typer.Option(help="How far a logit of the ONNX model may be from torch's.")] = 1e-4,
+    push: Annotated[
+        str | None, typer.Option(metavar="OWNER/NAME", help="Upload it, with its card, to the Hugging Face hub.")
+    ] = None,
+    private: Annotated[bool, typer.Option(help="Let nobody else see what is uploaded.")] = False,
+) -> None:
+    """A model for others: as ONNX, checked against torch, or on the Hugging Face hub.
+
+    Nothing is ever uploaded without --push. The hub knows you by HF_TOKEN, or by what `hf auth login` left.
+    """
+    if output is None and push is None:
+        raise ConfigError("expected --output FOLDER (ONNX), --push OWNER/NAME (the hub) or both, found neither.")
+    if output is not None:
+        from trivium.training.export import export_onnx
+
+        made = export_onnx(model, output, tolerance=tolerance)
+        typer.echo(f"{made.folder}: within {made.difference:.1e} of torch (tolerance {tolerance:g})")
+    if push is not None:
+        from trivium.training.push import push as upload
+
+        typer.echo(upload(model, push, private=private, onnx=output))
+
+
+@app.command()
+@explained
 def doctor(as_json: AsJson = False) -> None:
     """Versions, devices and optional parts."""
     from trivium.study.doctor import examine

@@ -151,9 +151,14 @@ def test_a_logit_too_far_away_is_refused_and_nothing_is_written(
 
 
 @onnx
-def test_the_docs_say_how_it_is_used(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(exported.parent)
+def test_the_docs_say_how_it_is_used(
+    models: dict[tuple[str, str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(models["modernbert", "classify"], tmp_path / "runs" / "reviews" / "models" / "tlm" / "seed-0")
     page = (ROOT / "docs" / "after.md").read_text()
+    (command,) = re.findall(r"^```sh onnx\ntrivium (.*?)\n```", page, re.MULTILINE | re.DOTALL)
+    call(*command.split())
     (code,) = re.findall(r"^```python onnx\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     space: dict[str, Any] = {}
     exec(compile(code, "after.md", "exec"), space)

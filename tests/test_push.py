@@ -1,6 +1,7 @@
 """Uploading: only what was asked for, only where it was asked for, and the token in nobody's sight."""
 
 import ast
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -130,6 +131,19 @@ def test_the_flag_is_what_it_takes(hub: Hub, model: Path) -> None:
     assert result.exit_code == 0
     assert result.stdout == "https://huggingface.co/ada/chess\n"
     assert CliRunner().invoke(app, ["export", str(model), "--private"]).exit_code == 2
+
+
+def test_the_docs_say_how_it_is_asked_for(
+    hub: Hub, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "after.md").read_text()
+    (command,) = re.findall(r"^```sh hub\ntrivium (.*?)\n```", page, re.MULTILINE | re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    model.rename(tmp_path / "seed-0")
+    (tmp_path / "runs/reviews/models/tlm").mkdir(parents=True)
+    (tmp_path / "seed-0").rename(tmp_path / "runs/reviews/models/tlm/seed-0")
+    assert CliRunner().invoke(app, command.split()).stdout == "https://huggingface.co/ada/chess\n"
+    assert hub.made[0]["private"] is True
 
 
 UPLOADS = {

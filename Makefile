@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: setup setup-browser minilm demo test test-slow test-ray test-browser lint types bench bench-documents bench-training bench-nmg bench-auxiliary bench-gpu docs clean
+.PHONY: setup setup-browser minilm demo test test-slow test-onnx test-ray test-browser lint types bench bench-documents bench-training bench-nmg bench-auxiliary bench-gpu docs clean
 
 setup: $(VENV)/installed
 
@@ -24,10 +24,14 @@ demo: setup  ## the whole pipeline on text that is already here; ends with the p
 	$(BIN)/trivium demo
 
 test: setup  ## the quick tests
-	$(BIN)/python -m pytest -n 2 -m 'not slow and not gpu and not hub and not ray and not browser'
+	$(BIN)/python -m pytest -n 2 -m 'not slow and not gpu and not hub and not ray and not browser and not onnx'
 
 test-slow: setup  ## the slow ones
 	$(BIN)/python -m pytest -m slow
+
+test-onnx: setup  ## models as ONNX, of every kind, beside torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[onnx]'
+	$(BIN)/python -m pytest -m onnx
 
 test-ray: setup  ## search on a local Ray cluster, of which a node dies
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ray]'

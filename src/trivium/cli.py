@@ -1,6 +1,7 @@
 """The command line: verbs that call the library and print. Exit 0 done, 1 failed, 2 usage or study file."""
 
 import json
+import shlex
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -25,6 +26,9 @@ StudyFile = Annotated[Path, typer.Argument(help="The study file (YAML).", show_d
 Overrides = Annotated[list[str] | None, typer.Argument(help="key=value pairs that win over the file.")]
 Runs = Annotated[Path, typer.Option(help="Where run folders lie.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the result and nothing else.")]
+
+GOES_ON = ("run", "demo", "documents", "masker", "auxiliary")  # verbs that go on where they were stopped
 
 
 def explained(verb: Callable[..., None]) -> Callable[..., None]:
@@ -38,7 +42,8 @@ def explained(verb: Callable[..., None]) -> Callable[..., None]:
             typer.echo(f"{type(error).__name__}: {error}", err=True)
             raise typer.Exit(2 if isinstance(error, ConfigError) else 1) from None
         except KeyboardInterrupt:
-            typer.echo("stopped; run the same command again to go on from here", err=True)
+            goes_on = f"; to go on from here: {_command_line()}" if verb.__name__ in GOES_ON else ""
+            typer.echo(f"stopped{goes_on}", err=True)
             raise typer.Exit(130) from None
 
     return wrapper
@@ -50,29 +55,36 @@ def demo(
     runs: Runs = Path("runs"),
     overrides: Overrides = None,
     as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """The whole pipeline on real text that is on this machine: which library does a docstring come from?"""
     from trivium.study.demo import run_demo
 
-    _finish(run_demo(runs, overrides or [], _reporter(as_json)), as_json)
+    _finish(run_demo(runs, overrides or [], _reporter(as_json, quiet)), as_json)
 
 
 @app.command()
 @explained
-def run(study: StudyFile, overrides: Overrides = None, runs: Runs = Path("runs"), as_json: AsJson = False) -> None:
+def run(
+    study: StudyFile,
+    overrides: Overrides = None,
+    runs: Runs = Path("runs"),
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
     """Run a study, or go on with one that was interrupted."""
     from trivium.study.runner import run as run_study
 
-    _finish(run_study(study, overrides or [], runs=runs, reporter=_reporter(as_json)), as_json)
+    _finish(run_study(study, overrides or [], runs=runs, reporter=_reporter(as_json, quiet)), as_json)
 
 
 @app.command()
 @explained
-def check(study: StudyFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
+def check(study: StudyFile, overrides: Overrides = None, as_json: AsJson = False, quiet: Quiet = False) -> None:
     """Check a study file and its data, time a few real steps, and print the plan; no run folder is made."""
     from trivium.study.plan import make_plan
 
-    plan = make_plan(study, overrides or [], _reporter(as_json))
+    plan = make_plan(study, overrides or [], _reporter(as_json, quiet))
     typer.echo(json.dumps(plan.to_json(), indent=2) if as_json else plan.to_text())
 
 
@@ -92,24 +104,34 @@ def new(
 @app.command()
 @explained
 def documents(
-    study: StudyFile, overrides: Overrides = None, runs: Runs = Path("runs"), as_json: AsJson = False
+    study: StudyFile,
+    overrides: Overrides = None,
+    runs: Runs = Path("runs"),
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Choose the documents of every arm, and show them before any training."""
     from trivium.study.chosen import chosen_text
     from trivium.study.runner import choose_documents
 
-    chosen = choose_documents(study, overrides or [], runs=runs, reporter=_reporter(as_json))
+    chosen = choose_documents(study, overrides or [], runs=runs, reporter=_reporter(as_json, quiet))
     typer.echo(json.dumps(chosen, indent=2, ensure_ascii=False) if as_json else chosen_text(chosen))
 
 
 @app.command()
 @explained
-def masker(study: StudyFile, overrides: Overrides = None, runs: Runs = Path("runs"), as_json: AsJson = False) -> None:
+def masker(
+    study: StudyFile,
+    overrides: Overrides = None,
+    runs: Runs = Path("runs"),
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
     """Make the masker of every arm ready, and show what it hides before any training."""
     from trivium.study.hiding_text import print_hiding
     from trivium.study.runner import choose_maskers
 
-    told = choose_maskers(study, overrides or [], runs=runs, reporter=_reporter(as_json))
+    told = choose_maskers(study, overrides or [], runs=runs, reporter=_reporter(as_json, quiet))
     if as_json:
         typer.echo(json.dumps(told, indent=2, ensure_ascii=False))
     else:
@@ -119,13 +141,17 @@ def masker(study: StudyFile, overrides: Overrides = None, runs: Runs = Path("run
 @app.command()
 @explained
 def auxiliary(
-    study: StudyFile, overrides: Overrides = None, runs: Runs = Path("runs"), as_json: AsJson = False
+    study: StudyFile,
+    overrides: Overrides = None,
+    runs: Runs = Path("runs"),
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Choose what every arm learns beside the task, and show it before the arms are trained."""
     from trivium.study.beside_text import print_beside
     from trivium.study.runner import choose_tasks
 
-    told = choose_tasks(study, overrides or [], runs=runs, reporter=_reporter(as_json))
+    told = choose_tasks(study, overrides or [], runs=runs, reporter=_reporter(as_json, quiet))
     if as_json:
         typer.echo(json.dumps(told, indent=2, ensure_ascii=False))
     else:
@@ -159,6 +185,13 @@ def predict(
     model: Annotated[Path, typer.Argument(help="A model folder: runs/<study>/models/<arm>/seed-<n>.")],
     file: Annotated[str, typer.Argument(help="A file with rows to answer, or - for one text a line from stdin.")] = "-",
     text: Annotated[str | None, typer.Option(help="Name of the text column, if it is not a usual one.")] = None,
+    keep: Annotated[
+        list[str] | None, typer.Option(help="A column of the file to hand through, such as id; id=name renames it.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write a .jsonl or .csv file instead of printing.")
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Most rows that are read and answered together.")] = 2048,
 ) -> None:
     """What a model says of new rows, one JSON object a line.
 
@@ -176,12 +209,49 @@ def predict(
     Of a span, text is the question and text_pair the context. Other usual names, such as question, context and
     options, are recognised as in a task.
     """  # noqa: D301
-    from trivium.data import read_texts
+    from trivium.data import read_lines, read_texts
+    from trivium.training.answers import demand_format, write_answers, write_lines
     from trivium.training.predict import predict as label
 
-    rows = ({"text": line.rstrip("\n")} for line in sys.stdin) if file == "-" else read_texts(file, text)
-    for answer in label(model, rows):
-        typer.echo(json.dumps(answer, ensure_ascii=False))
+    if output is not None:
+        demand_format(output)
+    names = {old: new or old for old, _, new in (each.partition("=") for each in keep or [])}
+    if file == "-" and (names or text):
+        raise ConfigError("--keep and --text are about columns; standard input has none, each line is a text.")
+    rows = read_lines(sys.stdin.buffer) if file == "-" else read_texts(file, text, keep=names)
+    answers = label(model, rows, batch=batch)
+    if output is None:
+        write_lines(answers, sys.stdout, batch)
+    else:
+        typer.echo(f"{write_answers(answers, output, batch):,} answers: {output}")
+
+
+@app.command()
+@explained
+def export(
+    model: Annotated[Path, typer.Argument(help="A model folder: runs/<study>/models/<arm>/seed-<n>.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write it as ONNX into this folder.")] = None,
+    tolerance: Annotated[float, typer.Option(help="How far a logit of the ONNX model may be from torch's.")] = 1e-4,
+    push: Annotated[
+        str | None, typer.Option(metavar="OWNER/NAME", help="Upload it, with its card, to the Hugging Face hub.")
+    ] = None,
+    private: Annotated[bool, typer.Option(help="Let nobody else see what is uploaded.")] = False,
+) -> None:
+    """A model for others: as ONNX, checked against torch, or on the Hugging Face hub.
+
+    Nothing is ever uploaded without --push. The hub knows you by HF_TOKEN, or by what `hf auth login` left.
+    """
+    if output is None and push is None:
+        raise ConfigError("expected --output FOLDER (ONNX), --push OWNER/NAME (the hub) or both, found neither.")
+    if output is not None:
+        from trivium.training.export import export_onnx
+
+        made = export_onnx(model, output, tolerance=tolerance)
+        typer.echo(f"{made.folder}: within {made.difference:.1e} of torch (tolerance {tolerance:g})")
+    if push is not None:
+        from trivium.training.push import push as upload
+
+        typer.echo(upload(model, push, private=private, onnx=output))
 
 
 @app.command()
@@ -213,11 +283,18 @@ def main() -> None:
     app()
 
 
-def _reporter(as_json: bool) -> Any:
-    """With ``--json``, standard output is for the result alone."""
-    from trivium.study.progress import Terminal
+def _reporter(as_json: bool, quiet: bool) -> Any:
+    """With ``--json``, standard output is for the result alone; with ``--quiet``, there is nothing else at all."""
+    from trivium.study.progress import Silent, Terminal
 
-    return Terminal(Console(stderr=as_json))
+    return Silent() if quiet else Terminal(Console(stderr=as_json))
+
+
+def _command_line() -> str:
+    """What was typed, fit to be typed again."""
+    program, *arguments = sys.argv
+    name = "python -m trivium.cli" if program.endswith(".py") else Path(program).name
+    return f"{name} {shlex.join(arguments)}"
 
 
 def _finish(study: Any, as_json: bool) -> None:

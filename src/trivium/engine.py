@@ -9,6 +9,7 @@ import importlib
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -266,6 +267,7 @@ def _find(function: str) -> Callable[[JSON, Send], JSON]:
 
 def _serve() -> None:
     """A worker's life: a thread reads items until its standard input closes, which ends the process at once."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; whoever asked is told, and closes the pipe
     questions, answers = os.fdopen(os.dup(0), encoding="utf-8"), os.fdopen(os.dup(1), "w", encoding="utf-8")
     with Path(os.devnull).open() as nothing:
         os.dup2(nothing.fileno(), 0)  # a program that is started here must not read the questions,

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from filelock import FileLock, Timeout
 
@@ -50,10 +51,18 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
 
 def atomic_write(path: Path, text: str) -> None:
     """Write a whole file or leave the old one."""
+    with atomic_file(path) as file:
+        file.write(text)
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[IO[str]]:
+    """Yield a text file to write piece by piece; on success it becomes ``path`` in one rename, else the old stays."""
     scratch = _beside(path)
     scratch.parent.mkdir(parents=True, exist_ok=True)
     try:
-        scratch.write_text(text, encoding="utf-8")
+        with scratch.open("w", encoding="utf-8", newline="") as file:
+            yield file
         scratch.replace(path)
     except BaseException:
         scratch.unlink(missing_ok=True)

@@ -10,7 +10,7 @@ and ``windows`` know what a word is and where a long document may be cut. Nothin
 from trivium.data.corpora import load_corpus
 from trivium.data.sniff import Sniffed, sniff
 from trivium.data.tasks import load_task
-from trivium.data.texts import read_texts
+from trivium.data.texts import read_lines, read_texts
 from trivium.data.windows import windows
 from trivium.data.words import count_words, fingerprint64, normal, words
 
@@ -21,6 +21,7 @@ __all__ = [
     "load_corpus",
     "load_task",
     "normal",
+    "read_lines",
     "read_texts",
     "sniff",
     "windows",

@@ -29,13 +29,14 @@ def open_lines(path: Path, place: Place) -> Iterator[tuple[Iterator[str], Callab
     compression = COMPRESSIONS.get(path.suffix.lower())
     with path.open("rb") as file:
         if compression is None:
-            yield _decoded(file, place), file.tell
+            yield decoded(file, place), file.tell
         else:
             with pa.CompressedInputStream(file, compression) as stream, io.BufferedReader(stream, _BUFFER) as unpacked:
-                yield _decoded(unpacked, place, compression), file.tell
+                yield decoded(unpacked, place, compression), file.tell
 
 
-def _decoded(file: IO[bytes] | io.BufferedReader, place: Place, compression: str = "") -> Iterator[str]:
+def decoded(file: IO[bytes] | io.BufferedReader, place: Place, compression: str = "") -> Iterator[str]:
+    """The lines of an open file, line ends included, as ``open_lines`` has them; moves ``place``."""
     try:
         for line in file:
             place.line += 1

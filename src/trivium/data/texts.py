@@ -6,14 +6,15 @@ A corpus may drop what has no word in it; here every row wants an answer, so a r
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 from trivium.data.choices import OneChoice
 from trivium.data.columns import Chosen, read_text, text_columns
 from trivium.data.conll import TAGGED
 from trivium.data.files import Source, data_files
 from trivium.data.formats import FORMATS
-from trivium.data.place import meant, problem, shortened
+from trivium.data.lines import decoded
+from trivium.data.place import Place, meant, problem, shortened
 from trivium.data.reading import Cells
 from trivium.data.spans import Answers
 from trivium.data.splits import Row
@@ -24,16 +25,20 @@ from trivium.errors import DataError
 _LABEL = "label"  # which readers of labelled rows want; here it need not be there
 
 
-def read_texts(file: str | Path, text_column: str | None = None) -> Iterator[dict[str, Any]]:
+def read_texts(
+    file: str | Path, text_column: str | None = None, *, keep: Mapping[str, str] | None = None
+) -> Iterator[dict[str, Any]]:
     """Read what a model may be asked about the rows of a file, in bounded memory.
 
     Args:
         file: A data file; formats as for ``load_task``, and .txt, where paragraphs between blank lines are texts.
         text_column: Which column is the text; none recognises it, or both of a pair, by the usual names.
+        keep: Columns that nothing is asked about, such as an id, and what each is to be called.
 
     Returns:
         For each row a mapping with what the file has of: ``text``; ``text_pair``, or the context of a question;
-        ``choices``, a list of texts; ``tokens``, a list of words. A file of tokens alone has no ``text``.
+        ``choices``, a list of texts; ``tokens``, a list of words. A file of tokens alone has no ``text``. With
+        ``keep``, also ``kept``: a mapping of names to values as the file has them.
 
     Raises:
         DataError: at once, if there is no such file or column; while it is read, if a row is not what it should be or
@@ -42,7 +47,37 @@ def read_texts(file: str | Path, text_column: str | None = None) -> Iterator[dic
     (source,) = data_files([Path(file).expanduser()], {**FORMATS, **TAGGED})
     with source.open() as table:
         columns = _columns(table.columns, text_column, source.shown)
-    return _rows(source, columns)
+        _demand(keep or {}, table.columns, source.shown)
+    return _rows(source, columns, keep or {})
+
+
+def read_lines(file: IO[bytes], shown: str = "standard input") -> Iterator[dict[str, Any]]:
+    """One text a line, in bounded memory, each as soon as its line is there.
+
+    Args:
+        file: An open stream of UTF-8.
+        shown: How messages call it.
+
+    Raises:
+        DataError: while it is read, if a line is empty or not UTF-8; it names the line.
+    """
+    place = Place(shown)
+    for line in decoded(file, place):
+        text = line.strip()
+        if not text:
+            raise place.error(expected="a text", found="an empty line", way_out="Fill it, or leave it out.")
+        yield {"text": text}
+
+
+def _demand(keep: Mapping[str, str], found: Sequence[str], where: str) -> None:
+    for name in keep:
+        if name not in found:
+            raise problem(
+                where,
+                expected=f"a column '{name}' to keep",
+                found=f"the columns {shortened(found, 20)}",
+                way_out=f"{meant(name, found)}Correct --keep or the file.",
+            )
 
 
 def _columns(found: tuple[str, ...], text: str | None, where: str) -> Chosen:
@@ -85,13 +120,16 @@ def _question(found: Sequence[str], text: str | None, where: str) -> Chosen:
     return {}
 
 
-def _rows(source: Source, columns: Chosen) -> Iterator[dict[str, Any]]:
+def _rows(source: Source, columns: Chosen, keep: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     roles: list[str] | None = None
+    wanted = flat(columns)
+    names = [*wanted, *(name for name in keep if name not in wanted)]
     with source.open() as table:
-        for number, values in table.read(flat(columns)):
+        for number, values in table.read(names):
             cells = Cells(source, "test", number, columns, by_role(columns, values))
             roles = roles or [role for role in columns if role != "lead" and not _by_chance(cells, role)]
-            yield {role: _READ.get(role, _text)(cells, role) for role in roles}
+            asked = {role: _READ.get(role, _text)(cells, role) for role in roles}
+            yield {**asked, "kept": {new: values[names.index(old)] for old, new in keep.items()}} if keep else asked
 
 
 def _by_chance(cells: Cells, role: str) -> bool:

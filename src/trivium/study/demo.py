@@ -4,6 +4,7 @@ It writes data and a study file and then does what ``trivium run`` does; there i
 the study file says was chosen on dev (docs/design-notes.md).
 """
 
+import shlex
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -39,4 +40,6 @@ def run_demo(runs: Path | str = "runs", overrides: Sequence[str] = (), reporter:
     study = files("trivium.study").joinpath("demo.yaml").read_text(encoding="utf-8")
     file = store.root / "study.yaml"
     atomic_write(file, study.replace("DATA", (made.folder / "data").as_posix()))
-    return run(file, overrides, runs=runs, reporter=reporter, command=" ".join(["trivium demo", *overrides]))
+    elsewhere = [] if Path(runs) == Path("runs") else ["--runs", str(runs)]
+    command = shlex.join(["trivium", "demo", *overrides, *elsewhere])
+    return run(file, overrides, runs=runs, reporter=reporter, command=command)

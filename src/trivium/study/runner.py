@@ -5,10 +5,10 @@ depends on it. Training sees a sealed task; the test split is opened when all tr
 """
 
 import json
-import os
+import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -51,9 +51,11 @@ from trivium.study.judging import judge_linear, judge_model, score_line
 from trivium.study.linear import LINEAR_MODELS
 from trivium.study.looks import Look, plan_looks
 from trivium.study.manifest import now, provenance
-from trivium.study.progress import Reporter, Silent
+from trivium.study.models import publish
+from trivium.study.progress import Jobs, Reporter, Silent
 from trivium.study.reading import reading_tokens, save_reading, window_lengths
 from trivium.study.report import write_report
+from trivium.study.report_text import plural
 from trivium.study.report_verdict import LINEAR
 from trivium.study.statistics import ALPHA
 from trivium.study.verdict import ArmResult, Verdict, decide
@@ -179,7 +181,7 @@ def _begun(
     store = Store(Path(runs) / config.name)
     with store.owned(), engine.using(_cluster(config)):
         store.sweep()
-        yield _Run(config, store, reporter or Silent(), command or _command(verb, study, overrides))
+        yield _Run(config, store, reporter or Silent(), command or _command(verb, study, overrides, runs))
 
 
 def _cluster(config: StudyConfig) -> engine.Ray | None:
@@ -219,8 +221,8 @@ class _Run:
                 break
             self.reporter.say(f"not settled with {len(self.seeds)} seeds; up to {looks[many].seeds} are trained.")
         self._note_other_looks(self.trained)
-        self._link_models(self.trained)
         self._write_manifest("finished")
+        publish(self.store.root, {job: head_folder(made[-1], self.task.name) for job, made in self.trained.items()})
         return Study(self.store.root, verdict, write_report(self.store.root))
 
     def _until_here(self, looks: Sequence[Look], last: Look) -> Verdict:
@@ -452,10 +454,14 @@ class _Run:
         weights = [[_work(options, self.task) for options in item["stages"]] for item in items]
         done = [[0.0] * len(stages) for stages in weights]
         total = sum(map(sum, weights))
-        with self.reporter.phase(f"training {len(self.arms)} arms with {len(self.seeds)} seeds") as bar:
+        training = f"training {plural(len(self.arms), 'arm')} with {plural(len(self.seeds), 'seed')}"
+        with self.reporter.phase(training) as bar, closing(Jobs(self.reporter)) as inner:
 
             def receive(job: int, message: JSON) -> None:
-                done[job][message["stage"]] = weights[job][message["stage"]] * message["done"] / message["total"]
+                at, (name, seed) = message["stage"], jobs[job]
+                done[job][at] = weights[job][at] * message["done"] / message["total"]
+                step = f"{name}, seed {seed}, {items[job]['stages'][at]['name']}"
+                inner.at(job, step, message["done"], message["total"])
                 bar(sum(map(sum, done)), total)
 
             log = self.store.root / "workers.log"
@@ -588,15 +594,6 @@ class _Run:
                 updates, tokens = updates + trace["updates"], tokens + trace["tokens"]
         atomic_write(self.store.root / "events.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
 
-    def _link_models(self, stages: Mapping[tuple[str, int], list[Path]]) -> None:
-        """Put every trained model under ``models/<arm>/seed-<n>``."""
-        for (name, seed), folders in stages.items():
-            place = self.store.root / "models" / name / f"seed-{seed}"
-            place.parent.mkdir(parents=True, exist_ok=True)
-            target = Path(os.path.relpath(head_folder(folders[-1], self.task.name).resolve(), place.parent.resolve()))
-            place.unlink(missing_ok=True)
-            place.symlink_to(target, target_is_directory=True)
-
     def _keep(self, artifact: Artifact) -> Artifact:
         self.made.append(artifact)
         return artifact
@@ -620,10 +617,11 @@ class _Run:
         atomic_write(self.store.root / "manifest.json", text)
 
 
-def _command(verb: str, study: StudyConfig | Path | str, overrides: Sequence[str]) -> str:
+def _command(verb: str, study: StudyConfig | Path | str, overrides: Sequence[str], runs: Path | str) -> str:
     """How to do it again; a study that was never in a file is in the run folder."""
-    file = "config.yaml" if isinstance(study, StudyConfig) else str(study)
-    return " ".join(["trivium", verb, file, *overrides])
+    file = str(Path(runs) / study.name / "config.yaml") if isinstance(study, StudyConfig) else str(study)
+    elsewhere = [] if Path(runs) == Path("runs") else ["--runs", str(runs)]
+    return shlex.join(["trivium", verb, file, *overrides, *elsewhere])
 
 
 def _work(stage: JSON, task: Task) -> float:

@@ -17,7 +17,7 @@ from trivium.errors import ArtifactError
 from trivium.kinds import Batch, Encoded, Kind, kind_of
 from trivium.kinds.kind import Rows
 
-_TOKENS = {"cpu": 2048, "cuda": 8192}  # in a batch without gradients: a CPU gains nothing by more, and pads less
+BATCH_TOKENS = {"cpu": 2048, "cuda": 8192}  # in a batch without gradients: a CPU gains nothing by more, and pads less
 
 
 def answers(encoder: Encoder, task: Task, encoded: Encoded, rows: pa.Table) -> tuple[Rows, Rows, Floats]:
@@ -39,7 +39,7 @@ def answers(encoder: Encoder, task: Task, encoded: Encoded, rows: pa.Table) -> t
     training = encoder.training
     encoder.eval()
     with torch.inference_mode():
-        for block in cut(order, encoded, None, _TOKENS.get(encoder.device.type, 8192)):
+        for block in cut(order, encoded, None, BATCH_TOKENS.get(encoder.device.type, 8192)):
             batch = collate(encoded, block, encoder.tokenizer.pad_token_id, types=encoder.wants_types)
             batch = batch.to(encoder.device)
             logits = encoder.answer(task.name, encoder.hidden(batch), batch)

@@ -1,6 +1,6 @@
 """Answers for new rows, from any transformers model with a head of one of our kinds: ours or not."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,12 @@ import torch
 
 from trivium.encoders.encoder import inputs_of, load_head, load_tokenizer, logits_of, read_cut, torch_device
 from trivium.encoders.streams import collate, cut
-from trivium.errors import ArtifactError
+from trivium.errors import ArtifactError, DataError
 from trivium.kinds import KINDS
 from trivium.kinds.kind import Rows
+from trivium.training.evaluation import BATCH_TOKENS
 
-_BLOCK, _TOKENS = 2048, 8192
+BATCH = 2048  # rows that are tokenised and sorted by length together: enough to pad little, little enough to hold
 _OF_HEAD = {"ForMultipleChoice": "rank", "ForTokenClassification": "tag", "ForQuestionAnswering": "span"}
 _OF_PROBLEM = {"regression": "regress", "multi_label_classification": "multilabel"}
 
@@ -44,19 +45,24 @@ class Predictor:
         self.kind = kept or _kind_of_model(self.model)
         self.types = getattr(self.config, "type_vocab_size", 0) > 1
 
-    def answers(self, rows: Sequence[Mapping[str, Any]]) -> tuple[Rows, Rows]:
+    def answers(self, rows: Sequence[Mapping[str, Any]], first: int = 1) -> tuple[Rows, Rows]:
         """What the model says of each row, and how sure it is, in the order of the rows; see the kinds.
 
         Args:
             rows: Each with ``text``, and ``text_pair``, ``choices`` or ``tokens`` where the kind asks for them.
+            first: The number of the first of them, for messages.
+
+        Raises:
+            ArtifactError: the model answers rows of another kind.
+            DataError: a row lacks what the first one has; it names the row.
         """
-        kind, table = KINDS[self.kind], _table(self.kind, rows)
+        kind, table = KINDS[self.kind], _table(self.kind, rows, first)
         encoded = kind.encode(self.tokenizer, table, self.labels, self.cut)
         order = np.argsort(encoded.lengths, kind="stable")
         said: list[Any] = [None] * len(rows)
         sure: list[Any] = [None] * len(rows)
         with torch.inference_mode():
-            for block in cut(order, encoded, None, _TOKENS):
+            for block in cut(order, encoded, None, BATCH_TOKENS.get(self.device.type, 8192)):
                 batch = collate(encoded, block, self.tokenizer.pad_token_id, types=self.types).to(self.device)
                 one, two = kind.decode(logits_of(self.model, inputs_of(batch)), batch)
                 for row, each, chance in zip(block, one, two, strict=True):
@@ -64,27 +70,62 @@ class Predictor:
         return kind.read(said, table, self.config), sure
 
 
-def predict(model: Path | str, rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def predict(model: Path | str, rows: Iterable[dict[str, Any]], *, batch: int = BATCH) -> Iterator[dict[str, Any]]:
     """Answer rows one after the other, in bounded memory.
+
+    Where rows cannot be read on, those before are answered first.
 
     Args:
         model: A model folder.
         rows: Each with ``text`` and perhaps ``text_pair``; with ``choices`` for a multiple choice, with ``tokens`` for
-            tags; for answers in a context, ``text`` is the question and ``text_pair`` the context.
+            tags; for answers in a context, ``text`` is the question and ``text_pair`` the context. What is in ``kept``
+            comes back with the answer.
+        batch: Most rows that are held and answered together. Answers come when so many rows are there, or all.
 
     Yields:
-        For every row, in order: ``{"label": name, "probability": p, "probabilities": {name: p}}`` of a classification;
+        For every row, in order, what was kept and the answer:
+        ``{"label": name, "probability": p, "probabilities": {name: p}}`` of a classification;
         ``{"labels": [name, …], "probabilities": …}`` of any number of labels; ``{"score": x}`` of a regression;
         ``{"choice": i, "probabilities": [p, …]}``; ``{"tags": [name, …], "probabilities": [p, …]}``;
         ``{"answer": text, "probability": p}``.
 
     Raises:
         ArtifactError: the folder holds no model with such a head.
+        DataError: a row is not what it should be, or one that is kept is called as a part of the answer is.
     """
-    predictor = Predictor(model)
-    while block := list(islice(rows, _BLOCK)):
-        for said, sure in zip(*predictor.answers(block), strict=True):
-            yield _answer(predictor.kind, predictor.labels, said, sure)
+    predictor, done = Predictor(model), 0
+    for block in _blocks(iter(rows), batch):
+        for row, said, sure in zip(block, *predictor.answers(block, done + 1), strict=True):
+            yield _beside(row.get("kept", {}), _answer(predictor.kind, predictor.labels, said, sure))
+        done += len(block)
+
+
+def _blocks(rows: Iterator[dict[str, Any]], most: int) -> Iterator[list[dict[str, Any]]]:
+    """So many rows at a time; those before one that cannot be read come before the error does."""
+    while True:
+        block: list[dict[str, Any]] = []
+        error = None
+        try:
+            for row in islice(rows, most):
+                block.append(row)  # noqa: PERF402  # so that rows before an error are not lost
+        except DataError as found:
+            error = found
+        if block:
+            yield block
+        if error is not None:
+            raise error
+        if len(block) < most:
+            return
+
+
+def _beside(kept: Mapping[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+    clash = [name for name in kept if name in answer]
+    if clash:
+        raise DataError(
+            f"--keep: expected other names than the answer's own ({', '.join(answer)}), found '{clash[0]}'. Keep it "
+            f"under another name: --keep {clash[0]}=given."
+        )
+    return {**kept, **answer}
 
 
 def _answer(kind: str, labels: Sequence[str], said: Any, sure: Any) -> dict[str, Any]:
@@ -105,7 +146,7 @@ def _answer(kind: str, labels: Sequence[str], said: Any, sure: Any) -> dict[str,
     return {"answer": said, "probability": chances[0]}
 
 
-def _table(kind: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+def _table(kind: str, rows: Sequence[Mapping[str, Any]], first: int) -> pa.Table:
     """Rows as a kind wants them."""
     needed = {"rank": ["text", "choices"], "tag": ["tokens"], "span": ["text", "text_pair"]}.get(kind, ["text"])
     names = [*needed, *(["text_pair"] if "text_pair" in rows[0] and "text_pair" not in needed else [])]
@@ -115,6 +156,13 @@ def _table(kind: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
             f"the model answers rows of kind '{kind}', with {' and '.join(needed)}; found rows with "
             f"{', '.join(rows[0])}. Name the columns so."
         )
+    for number, row in enumerate(rows, first):
+        empty = [name for name in names if row.get(name) is None]
+        if empty:
+            raise DataError(
+                f"row {number}: expected {' and '.join(names)}, as other rows have, found no {' and no '.join(empty)}. "
+                "Fill it, or leave the row out."
+            )
     return pa.table({name: [row[name] for row in rows] for name in names})
 
 

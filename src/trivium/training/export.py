@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -120,8 +119,9 @@ class _Logits(nn.Module):
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
-        self.choice = type(model).__name__.endswith("ForMultipleChoice")
-        self.names = ("start_logits", "end_logits") if hasattr(model, "qa_outputs") else ("logits",)
+        name = type(model).__name__
+        self.choice = name.endswith("ForMultipleChoice")
+        self.names = ("start_logits", "end_logits") if name.endswith("ForQuestionAnswering") else ("logits",)
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
@@ -154,9 +154,16 @@ def _write(predictor: Predictor, batch: Batch, file: Path) -> int:
     except (RuntimeError, torch.onnx.OnnxExporterError) as error:
         name = type(predictor.model).__name__
         raise ArtifactError(
-            f"expected a model that torch {torch.__version__} can write as ONNX, found a {name}: {reason(error)}"
+            f"expected a model that torch {torch.__version__} can write as ONNX, found a {name}: {reason(_root(error))}"
         ) from error
     return int(program.model.opset_imports[""])
+
+
+def _root(error: BaseException) -> Exception:
+    """What an error came from in the end: torch wraps it in advice on how to change torch."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error if isinstance(error, Exception) else Exception(error)
 
 
 @contextmanager
@@ -210,12 +217,10 @@ def _batches(predictor: Predictor) -> Iterator[Batch]:
 
 def _row(kind: str, words: Sequence[str], many: int) -> dict[str, Any]:
     said = [words[7 * i % len(words)] for i in range(many)]
-    text, other = " ".join(said), " ".join(islice(said, 0, None, 2))
-    if kind == "rank":
-        return {"text": other, "choices": [text, said[0]]}
     if kind == "tag":
         return {"tokens": said}
-    return {"text": other, "text_pair": text}
+    first, second = " ".join(said[: 1 + many // 3]), " ".join(said[many // 3 :])
+    return {"text": first, "choices": [second, said[0]]} if kind == "rank" else {"text": first, "text_pair": second}
 
 
 def _about(

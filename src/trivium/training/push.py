@@ -4,6 +4,7 @@ Who may write there is said by a token that huggingface_hub finds: in ``HF_TOKEN
 It is not read here, and in no message.
 """
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -54,16 +55,11 @@ def _hub(name: str) -> tuple[Any, tuple[type[Exception], ...]]:
     """Who talks to the hub, and what it raises."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
-    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
-    try:
-        validate_repo_id(name)
-    except HFValidationError as error:
-        raise ConfigError(f"--push: expected owner/name, found '{name}': {error}") from None
-    if "/" not in name:
-        raise ConfigError(f"--push: expected owner/name, found '{name}'. Say whose model it is.")
+    if not re.fullmatch(r"[a-z0-9][\w.-]*/[a-z0-9][\w.-]*", name, re.ASCII | re.IGNORECASE):
+        raise ConfigError(f"--push: expected owner/name, in letters, digits, '-', '_' and '.', found '{name}'.")
     http = HfHubHTTPError.__bases__  # what the library that it speaks HTTP with raises where nobody answers
-    return HfApi(library_name="trivium"), (*http, HfHubHTTPError, LocalTokenNotFoundError, OSError)
+    return HfApi(library_name="trivium"), (*http, HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, OSError)
 
 
 def _demand_model(folder: Path) -> None:

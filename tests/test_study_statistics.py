@@ -223,6 +223,28 @@ def test_as_many_seeds_as_needed_are_enough_and_one_fewer_is_not(
     assert effect.at(effect.seeds).half_width(0.05) == pytest.approx(effect.half_width(0.05))
 
 
+def test_rows_that_are_needed_worked_out_by_hand() -> None:
+    """All chance is the rows': 2.8 standard errors are seen in four of five cases, so 9 times the rows see a third."""
+    effect = Effect(0.02, 0.0, 0.02, 0.02, 3, 100_000)
+    smallest = effect.smallest_detectable() or 0.0
+    assert smallest == pytest.approx(2.8 * 0.02, rel=0.01)
+    assert effect.rows_for(smallest / 3 * 1.001) == pytest.approx(9.0, abs=0.1)
+    assert effect.rows_for(0.0) is None
+    assert Effect(0.02, 0.05, 0.001, 0.001, 3, 1000).rows_for(0.02) is None, "no rows mend what seeds do"
+
+
+def test_what_more_rows_would_give_is_what_they_give(rng: np.random.Generator) -> None:
+    """Standard errors that 150 rows foresee for 600, against those of 600."""
+    foreseen, found = [], []
+    for _ in range(80):
+        one, other = answers(rng, 5, 600, 0.7, 0.03), answers(rng, 5, 600, 0.7, 0.03)
+        few = bootstrap(one[:, :150], other[:, :150], accuracy, rng, 300).at(5, rows=4)
+        many = bootstrap(one, other, accuracy, rng, 300)
+        foreseen.append((few.seed_se**2, few.fixed_se**2))
+        found.append((many.seed_se**2, many.fixed_se**2))
+    assert np.mean(foreseen, axis=0) == pytest.approx(np.mean(found, axis=0), rel=0.3)
+
+
 def test_what_more_seeds_would_give_is_what_they_give(rng: np.random.Generator) -> None:
     """Standard errors that three seeds foresee for twelve, against those of twelve."""
     foreseen, found = [], []

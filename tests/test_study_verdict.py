@@ -179,7 +179,7 @@ def test_json_has_the_fixed_shape_and_comes_back(arms: list[ArmResult]) -> None:
     assert {tuple(about) for about in value["arms"].values()} == {
         ("mean", "sd", "per_seed", "updates", "tokens", "seconds", "failed")
     }
-    assert {tuple(c) for c in value["comparisons"]} == {(*KEYS, "p_seeds", "seeds_needed")}
+    assert {tuple(c) for c in value["comparisons"]} == {(*KEYS, "p_seeds", "seeds_needed", "rows_needed")}
     text = json.dumps(value, allow_nan=False)
     assert json.loads(text) == value
     assert Verdict.from_json(json.loads(text)) == verdict
@@ -316,7 +316,7 @@ def rows_alone(delta: float, half_width: float, seeds: int = 3) -> Effect:
 )
 def test_sentences(pair: tuple[str, str], effect: Effect, p_holm: float, sentence: str) -> None:
     reading = _Reading(effect, p_holm, 3, ALPHA, "macro_f1")
-    assert _compare(pair, reading, "finetune").sentence == sentence
+    assert _compare(pair, reading, "finetune", 500).sentence == sentence
 
 
 def test_lines_are_a_table_and_the_sentences() -> None:

@@ -297,7 +297,7 @@ def small_test(run: Run, arms: Sequence[str]) -> Iterator[Finding]:
                 + (f"{points(smallest)} or more" if smallest < 1 else "hardly any difference")
                 + (f", with {count(rows)} rows and {plural(seeds, 'seed')}." if rows else "."),
                 "“No evidence” then means that the question is open, not that nothing was gained.",
-                needed(run, c, rows),
+                needed(c),
             )
 
 

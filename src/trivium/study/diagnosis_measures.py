@@ -7,18 +7,15 @@ import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean, median, stdev
 
-from scipy.special import stdtrit
-
 from trivium.core import JSON
 from trivium.study.report_run import Run
 from trivium.study.report_text import number
 from trivium.study.report_verdict import LINEAR
 
 FEWEST_LOSSES = 20  # a stage that wrote down fewer mean losses is too short to have a shape
-MOST_SEEDS, MOST_TIMES = 50, 100.0  # more seeds, or more rows, than that is no advice
+MOST_SEEDS = 50  # more than that is no advice
 ONE_LABEL = 0.98  # of the answers that one label gets
 FALLEN = 0.5  # of the median of the other seeds
-_POWER = 2.8 / 1.96  # of a normal: what is seen in four of five cases, beside the half width at 95 %
 
 LOSSES = {"mlm": "masked-language-model loss", "task": "loss on the task"}
 Seen = list[tuple[float, float]]  # update, value
@@ -139,33 +136,14 @@ def mean_and_error(differences: Sequence[float]) -> tuple[float, float]:
     return fmean(differences), stdev(differences) / math.sqrt(many) if many > 1 else 0.005
 
 
-def needed(run: Run, c: JSON, rows: float | None) -> str:
-    """How many seeds or rows would show a difference like the one seen, about: in four of five studies.
-
-    The half width of the interval holds the chance of the seeds, known from the paired differences, and the rest is
-    that of the rows; both shrink with the root of their number, and few seeds have a wide t-quantile besides.
-    """
-    pairs = [run.verdict["arms"][c[side]].get("per_seed") or [] for side in ("arm", "baseline")]
-    differences = [a - b for a, b in zip(*pairs, strict=False)]
-    low, high, size = number(c.get("low")), number(c.get("high")), abs(number(c.get("delta")) or 0.0)
-    general = "More seeds and more test rows: the difference seen is too small to say how many."
-    if low is None or high is None or len(differences) < 2 or size == 0:
-        return general
-    sd, many = stdev(differences), len(differences)
-    by_seeds = -float(stdtrit(many - 1, 0.025)) * sd / math.sqrt(many)
-    by_rows = _POWER * math.sqrt(max(((high - low) / 2) ** 2 - by_seeds**2, 0.0))
-    enough = next((n for n in range(many + 1, MOST_SEEDS + 1) if math.hypot(_reach(sd, n), by_rows) <= size), None)
-    room = size**2 - _reach(sd, many) ** 2
-    times = by_rows**2 / room if room > 0 else math.inf
-    ways = [f"about {enough} seeds"] if enough else []
-    ways += [f"about {math.ceil(times * rows):,} test rows"] if rows and 1 < times <= MOST_TIMES else []
-    return f"To see a difference of this size: {', or '.join(ways)}." if ways else general
-
-
-def _reach(sd: float, seeds: int) -> float:
-    """The smallest difference that so many seeds show in four of five cases, if seeds were the only chance."""
-    quantiles = -float(stdtrit(seeds - 1, 0.025)) + float(stdtrit(seeds - 1, 0.8))
-    return quantiles * sd / math.sqrt(seeds)
+def needed(c: JSON) -> str:
+    """How many seeds or rows would show a difference like the one seen, as the verdict works it out."""
+    seeds, rows = number((c.get("seeds_needed") or {}).get("seen")), number(c.get("rows_needed"))
+    ways = [f"about {seeds:.0f} seeds"] if seeds is not None and seeds <= MOST_SEEDS else []
+    ways += [f"about {rows:,.0f} test rows"] if rows is not None else []
+    if not ways:
+        return "More seeds and more test rows: the difference seen is too small to say how many."
+    return f"To see a difference of this size: {', or '.join(ways)}."
 
 
 def read_tokens(stage: JSON) -> float:

@@ -179,7 +179,7 @@ def _comparison(c: JSON, linear: bool) -> Comparison:
 
 def _told(c: JSON, arm: str, baseline: str, words: Mapping[str, str]) -> Comparison:
     verdict = str(c.get("verdict") or "no evidence")
-    needed = (c.get("seeds_needed") or {}).values()
+    needed = [seeds for size, seeds in (c.get("seeds_needed") or {}).items() if size.isdecimal()]
     return Comparison(
         arm=arm,
         baseline=baseline,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # a report needs no kinds, and with them torch
 
 ALPHA = 0.05  # a difference is called when its p-value is below this
 POWER = 0.8
-MOST_SEEDS = 1000  # that anybody would be told to train
+MOST_SEEDS, MOST_TIMES = 1000, 100  # seeds, and times the rows, that anybody would be told of
 SMALLEST_P = 1e-12  # below this a p-value is about the tail of a distribution, not about the arms
 BLOCK = 2_000_000  # resampled rows drawn at a time: 16 MB, three times over
 
@@ -115,18 +115,28 @@ class Effect:
         smallest = self._combined(*map(reach, self._df))
         return smallest if smallest > 0 else None
 
-    def at(self, seeds: int) -> "Effect":
-        """What is to be expected of so many seeds in place of these: only what is about seeds shrinks.
+    def at(self, seeds: int, rows: float = 1.0) -> "Effect":
+        """What is to be expected of so many seeds in place of these, and of so many times the rows.
+
+        More seeds shrink what is about seeds, more rows what is about rows.
 
         >>> effect = Effect(delta=0.05, seed_se=0.02, row_se=0.005, fixed_se=0.013, seeds=3, differing=200)
         >>> more = effect.at(12)
         >>> round(more.seed_se, 3), more.row_se, round(more.fixed_se, 3)
         (0.01, 0.005, 0.008)
         """
-        share = self.seeds / seeds
-        own = max(self.fixed_se**2 - self.row_se**2, 0.0)  # of rows that one seed gets right and another wrong
-        fixed_se = float(np.sqrt(min(self.row_se, self.fixed_se) ** 2 + own * share))
-        return replace(self, seed_se=float(self.seed_se * np.sqrt(share)), fixed_se=fixed_se, seeds=seeds, deltas=())
+        share, row_se = self.seeds / seeds, min(self.row_se, self.fixed_se)
+        own = self.fixed_se**2 - row_se**2  # of rows that one seed gets right and another wrong; in seed_se, too
+        spread = max(self.seed_se**2 - own, 0.0) + min(self.seed_se**2, own) / rows
+        return replace(
+            self,
+            seed_se=float(np.sqrt(spread * share)),
+            row_se=float(self.row_se / np.sqrt(rows)),
+            fixed_se=float(np.sqrt((row_se**2 + own * share) / rows)),
+            seeds=seeds,
+            differing=round(self.differing * rows),
+            deltas=(),
+        )
 
     def seeds_for(self, difference: float, questions: int = 1) -> int | None:
         """How many seeds a study like this one needs to call a true difference in four of five cases.
@@ -139,15 +149,27 @@ class Effect:
             None if it cannot be told from one seed, or if no number of seeds up to 1,000 is enough: the test rows are
             too few.
         """
-        if self.seeds < 2 or difference <= 0:
+        if self.seeds < 2:
             return None
+        choices = range(2, MOST_SEEDS + 1)
+        found = bisect_left(choices, True, key=lambda seeds: self.at(seeds)._sees(difference, questions))
+        return choices[found] if found < len(choices) else None
 
-        def enough(seeds: int) -> bool:
-            smallest = self.at(seeds).smallest_detectable(questions)
-            return smallest is not None and smallest <= difference
+    def rows_for(self, difference: float, questions: int = 1) -> float | None:
+        """How many times the rows a study like this one needs instead, with the seeds that it has.
 
-        found = bisect_left(range(2, MOST_SEEDS + 1), True, key=enough) + 2
-        return found if found <= MOST_SEEDS else None
+        Returns:
+            To a tenth; none if not even 100 times as many are enough: seeds differ too much.
+        """
+        choices = range(1, 10 * MOST_TIMES + 1)
+        found = bisect_left(
+            choices, True, key=lambda tenths: self.at(self.seeds, tenths / 10)._sees(difference, questions)
+        )
+        return choices[found] / 10 if found < len(choices) else None
+
+    def _sees(self, difference: float, questions: int) -> bool:
+        smallest = self.smallest_detectable(questions)
+        return smallest is not None and smallest <= difference
 
     @property
     def p_seeds(self) -> float | None:

@@ -107,8 +107,10 @@ class Comparison:
             if no row tells the arms apart.
         sentence: All that in words.
         p_seeds: The exact p-value of the seeds' signs alone, not corrected; see ``Effect.p_seeds``.
-        seeds_needed: Seeds that would call a true difference of so many points in four of five cases, by points; none
-            where it cannot be told, or where no number of seeds would, the test rows being too few.
+        seeds_needed: Seeds that would call a true difference of so many points in four of five cases, by points, and
+            one as large as ``delta`` under ``seen``; none where it cannot be told, or where no number of seeds would,
+            the test rows being too few.
+        rows_needed: Test rows that would call one as large as ``delta`` with the seeds that there are; none likewise.
     """
 
     arm: str
@@ -122,6 +124,7 @@ class Comparison:
     sentence: str
     p_seeds: float | None = None
     seeds_needed: Mapping[str, int | None] = field(default_factory=dict)
+    rows_needed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -309,7 +312,7 @@ def decide(
         baseline,
         tuple(seeds),
         {arm.name: _score(arm, metric_function) for arm in arms},
-        tuple(_compare(pair, readings[pair], baseline) for pair in effects),
+        tuple(_compare(pair, readings[pair], baseline, outcomes[pair[0]].shape[1]) for pair in effects),
         tuple(_factor(question, factors[question.name]) for question in asked),
         tuple(looks),
         last is None or all(settled(each.effect, each.p, each.questions, looks[-1], last) for each in open_ones),
@@ -389,7 +392,7 @@ def _score(arm: ArmResult, metric: "Metric") -> ArmScore:
     return ArmScore(float(values.mean()), sd, tuple(values.tolist()), *cost)
 
 
-def _compare(pair: Pair, reading: _Reading, baseline: str) -> Comparison:
+def _compare(pair: Pair, reading: _Reading, baseline: str, rows: int) -> Comparison:
     arm, other = pair
     if reading.word == "no evidence":
         sentence = f"no evidence that {arm} differs from {other}: {reading.in_doubt()}"
@@ -397,9 +400,18 @@ def _compare(pair: Pair, reading: _Reading, baseline: str) -> Comparison:
         sentence = f"{arm} {reading.word}: {reading.measured()}"
     else:
         sentence = f"{arm} is {'better' if reading.word == 'helped' else 'worse'} than {other}: {reading.measured()}"
-    effect = reading.effect
-    needed = {str(size): effect.seeds_for(size / 100, reading.questions) for size in _SIZES}
-    return Comparison(arm, other, **reading.numbers(), sentence=sentence, p_seeds=effect.p_seeds, seeds_needed=needed)
+    effect, seen = reading.effect, abs(reading.effect.delta)
+    sizes = {**{str(size): size / 100 for size in _SIZES}, "seen": seen}
+    times = effect.rows_for(seen, reading.questions)
+    return Comparison(
+        arm,
+        other,
+        **reading.numbers(),
+        sentence=sentence,
+        p_seeds=effect.p_seeds,
+        seeds_needed={name: effect.seeds_for(size, reading.questions) for name, size in sizes.items()},
+        rows_needed=None if times is None else round(times * rows),
+    )
 
 
 def _factor(question: Question, reading: _Reading) -> FactorEffect:

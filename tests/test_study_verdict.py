@@ -172,7 +172,7 @@ def test_json_has_the_fixed_shape_and_comes_back(arms: list[ArmResult]) -> None:
     value = verdict.to_json()
     assert list(value) == ["study", "task", "metric", "split", "baseline", "seeds", "arms", "comparisons"]
     assert {tuple(about) for about in value["arms"].values()} == {
-        ("mean", "sd", "per_seed", "updates", "tokens", "seconds", "failed")
+        ("mean", "sd", "per_seed", "updates", "tokens", "seconds", "failed", "flops")
     }
     assert {tuple(c) for c in value["comparisons"]} == {tuple(KEYS)}
     text = json.dumps(value, allow_nan=False)

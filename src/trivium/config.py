@@ -135,9 +135,11 @@ class StudyConfig(_Strict):
     arms: dict[str, ArmConfig] = Field(description="The arms by name.", min_length=1)
     baseline: str = Field("finetune", description="The arm that the others are measured against.")
     linear: bool = Field(True, description="Whether TF-IDF with logistic regression stands beside the arms.")
-    equal: Literal["updates", "nothing"] = Field(
+    equal: Literal["updates", "tokens", "flops", "nothing"] = Field(
         "updates",
-        description="What every arm may spend alike: with `updates`, the last stage of a shorter arm is lengthened.",
+        description="What every arm may spend alike: `updates` of the weights; `tokens` read, padding not counted; "
+        "`flops`, floating-point operations of training; or `nothing`. The last stage of an arm that spends less is "
+        "lengthened.",
     )
     engine: EngineConfig = EngineConfig()
 

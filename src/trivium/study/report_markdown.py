@@ -51,9 +51,9 @@ def markdown(run: Run) -> str:
         bullets([f"{short(a.name)} failed: {a.failed}" for a in arms if a.failed]),
         "## Arms and what they cost, mean per seed",
         table(
-            ("arm", "updates", "tokens", "time", "reads"),
-            [(a.name, a.updates, a.tokens, a.seconds, a.reads) for a in arms],
-            "lrrrl",
+            ("arm", "updates", "tokens", "FLOPs", "time", "reads"),
+            [(a.name, a.updates, a.tokens, a.flops, a.seconds, a.reads) for a in arms],
+            "lrrrrl",
         ),
         bullets([f"{short(a.name)}: {a.stages}" for a in arms if a.stages != NOTHING]),
         wrapped(plain(" ".join(cost_notes(run)))) if cost_notes(run) else "",

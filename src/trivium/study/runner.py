@@ -47,6 +47,7 @@ from trivium.study.fitting import Ground, Shared, fit_masker
 from trivium.study.hiding_arms import Hider, look, overlaps, told, worth_a_look
 from trivium.study.inputs import load_candidates, load_inputs, worker_count
 from trivium.study.judging import judge_linear, judge_model, score_line
+from trivium.study.lengths import update_costs
 from trivium.study.linear import LINEAR_MODELS
 from trivium.study.manifest import now, provenance
 from trivium.study.progress import Reporter, Silent
@@ -210,7 +211,8 @@ class _Run:
         tokens = {arm: reading_tokens(prepared[arm, self.seeds[0]].reading.folder) for arm in self.arms}
         beside = {arm: rows_beside(prepared[arm, self.seeds[0]].auxiliary) for arm in self.arms}
         rows = len(self.task.rows("train"))
-        self.arms = equalise(self.arms, rows, tokens, beside, task=self.task.name, equal=self.config.equal)
+        costs = {arm: self._costs(arm, prepared[arm, self.seeds[0]]) for arm in self.arms}
+        self.arms = equalise(self.arms, rows, tokens, beside, costs, task=self.task.name, equal=self.config.equal)
         self.head = self._warm_head()
         self.maskers = self._fit_maskers(prepared)
         self._describe(prepared)
@@ -304,6 +306,12 @@ class _Run:
                 save_reading(self.spec, self.task.sealed(), texts, stages, folder, beside)
 
         return Prepared(documents, auxiliary, self._keep(self.store.make("reading", inputs, write)))
+
+    def _costs(self, name: str, prepared: Prepared) -> list[float]:
+        """What an update of each stage takes of what arms spend alike, by what the first seed reads."""
+        chosen = [] if prepared.auxiliary is None else load_choice(prepared.auxiliary.folder)
+        task, reading = self.task.sealed(), prepared.reading.folder
+        return update_costs(self.config.equal, self.arms[name], self.spec, task, reading, chosen)
 
     def _fit_maskers(self, prepared: Mapping[tuple[str, int], Prepared]) -> dict[tuple[str, int], Artifact]:
         """Let maskers that learn first do so, here and not in the workers: arms and seeds share what they can."""
@@ -511,12 +519,11 @@ class _Run:
             return ArmResult(name, None, 0, 0, 0.0, self.failed[name])
         counts = np.stack([self._counts(scores[name, seed]) for seed in self.seeds])
         spent = [[_trace(folder) for folder in stages[name, seed]] for seed in self.seeds]
-        means = {
-            k: sum(t[k] for traces in spent for t in traces) / len(spent) for k in ("updates", "tokens", "seconds")
-        }
-        return ArmResult(
-            name, counts, round(means["updates"]), round(means["tokens"]), round(means["seconds"], 1), None
+        updates, tokens, seconds, flops = (
+            sum(trace.get(what, 0) for traces in spent for trace in traces) / len(spent)
+            for what in ("updates", "tokens", "seconds", "flops")  # artifacts of older versions know of no operations
         )
+        return ArmResult(name, counts, round(updates), round(tokens), round(seconds, 1), None, flops)
 
     def _counts(self, found: Score) -> Counts:
         return kind_of(self.task).counts(found.gold, found.predicted, self.task.labels)

@@ -12,7 +12,7 @@ evidence", and the sentence says why. Means, tables and figures for readers are 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import TYPE_CHECKING, Literal, Self, TypeVar
 
 import numpy as np
@@ -56,6 +56,7 @@ class ArmResult:
         tokens: Tokens seen, mean over seeds.
         seconds: Time to train, mean over seeds.
         failed: Why it could not be trained; none if it could.
+        flops: Floating-point operations of its training, mean over seeds; 0 where they are not known.
     """
 
     name: str
@@ -64,6 +65,7 @@ class ArmResult:
     tokens: int
     seconds: float
     failed: str | None
+    flops: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ class ArmScore:
     tokens: int
     seconds: float
     failed: str | None
+    flops: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -181,7 +184,8 @@ class Verdict:
 
 
 def _known(cls: type[T], value: JSON) -> T:
-    return cls(**{field.name: value[field.name] for field in fields(cls)})  # type: ignore[arg-type]
+    known = [field.name for field in fields(cls) if field.name in value or field.default is MISSING]  # type: ignore[arg-type]
+    return cls(**{name: value[name] for name in known})
 
 
 def decide(
@@ -236,7 +240,7 @@ def decide(
 
 
 def _score(arm: ArmResult, metric: "Metric") -> ArmScore:
-    cost = (arm.updates, arm.tokens, arm.seconds, arm.failed)
+    cost = (arm.updates, arm.tokens, arm.seconds, arm.failed, arm.flops)
     if arm.outcomes is None:
         return ArmScore(None, None, (), *cost)
     values = metric(arm.outcomes.sum(1))

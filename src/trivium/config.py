@@ -141,7 +141,20 @@ class StudyConfig(_Strict):
         "`flops`, floating-point operations of training; or `nothing`. The last stage of an arm that spends less is "
         "lengthened.",
     )
+    budget: str | None = Field(
+        None,
+        description="The time that the study may take, such as 90s, 30m or 2h: as many seeds (three if it can be) and "
+        "as large a part of every stage's updates or epochs as fit. Decided once for a run folder.",
+        pattern=r"^[0-9]+(\.[0-9]+)?[smh]$",
+    )
     engine: EngineConfig = EngineConfig()
+
+    @property
+    def budget_seconds(self) -> float | None:
+        """The time that the study may take, if that is limited."""
+        if self.budget is None:
+            return None
+        return float(self.budget[:-1]) * {"s": 1, "m": 60, "h": 3600}[self.budget[-1]]
 
     @property
     def seed_list(self) -> list[int]:

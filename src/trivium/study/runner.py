@@ -43,6 +43,7 @@ from trivium.study.arms import (
     spelled_stage,
 )
 from trivium.study.beside import Candidates, rows_beside
+from trivium.study.budget import Decision, within_budget
 from trivium.study.fitting import Ground, Shared, fit_masker
 from trivium.study.hiding_arms import Hider, look, overlaps, told, worth_a_look
 from trivium.study.inputs import load_candidates, load_inputs, worker_count
@@ -177,7 +178,8 @@ def _begun(
     store = Store(Path(runs) / config.name)
     with store.owned(), engine.using(_cluster(config)):
         store.sweep()
-        yield _Run(config, store, reporter or Silent(), command or _command(verb, study, overrides))
+        decided = within_budget(config, store, reporter or Silent()) if verb == "run" else None
+        yield _Run(config, store, reporter or Silent(), command or _command(verb, study, overrides), decided)
 
 
 def _cluster(config: StudyConfig) -> engine.Ray | None:
@@ -192,16 +194,25 @@ def _cluster(config: StudyConfig) -> engine.Ray | None:
 class _Run:
     """A study on its way, step by step."""
 
-    def __init__(self, config: StudyConfig, store: Store, reporter: Reporter, command: str) -> None:
-        self.config, self.store, self.reporter, self.command = config, store, reporter, command
-        self.spec: Spec = make_spec(config.encoder)
+    def __init__(
+        self,
+        config: StudyConfig,
+        store: Store,
+        reporter: Reporter,
+        command: str,
+        decided: tuple[Decision, Artifact] | None = None,
+    ) -> None:
+        self.decision = None if decided is None else decided[0]
+        self.config = config if self.decision is None else self.decision.apply(config)
+        self.store, self.reporter, self.command = store, reporter, command
+        self.spec: Spec = make_spec(self.config.encoder)
         self.origin = {**origin(self.spec), **software()}
-        self.screens = build(Screens, config.screens, "screens")
-        self.arms: dict[str, Arm] = resolve(config)
-        self.asked = questions(self.arms, config.baseline)  # before lengths differ
-        self.seeds = config.seed_list
+        self.screens = build(Screens, self.config.screens, "screens")
+        self.arms: dict[str, Arm] = resolve(self.config)
+        self.asked = questions(self.arms, self.config.baseline)  # before lengths differ
+        self.seeds = self.config.seed_list
         self.failed: dict[str, str] = {}
-        self.made: list[Artifact] = []
+        self.made: list[Artifact] = [] if decided is None else [decided[1]]
         self.begun = time.monotonic()
         self.manifest: dict[str, JSON] = {}
 
@@ -260,6 +271,7 @@ class _Run:
             notes.append(f"linear: no linear model of words answers a {self.task.kind} task, so none stands beside.")
         tasks = load_candidates(self.config, self.arms)
         notes += [f"{one.name}: {note}" for one in tasks for note in one.notes]
+        notes += [] if self.decision is None else [self.decision.told()]
         self.candidates = Candidates(self.task, tasks, self.spec, self.origin, worker_count(self.config))
         for note in notes:
             self.reporter.say(note)
@@ -279,6 +291,7 @@ class _Run:
             },
             "notes": notes,
             "command": self.command,
+            **({} if self.decision is None else {"budget": asdict(self.decision)}),
         }
         self._write_manifest("running")
         self.sealed = self._keep(

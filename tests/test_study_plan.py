@@ -18,22 +18,29 @@ from trivium.auxiliary.protocol import Effort
 from trivium.config import StudyConfig, choose, parse_config
 from trivium.core import Stage, Task
 from trivium.documents.screens import Screens
+from trivium.engine import cores
 from trivium.errors import ConfigError
-from trivium.masking import MASKERS
-from trivium.nmg import NMG
-from trivium.study import budget, foresight
+from trivium.study import budget, foresight, timing
+from trivium.study.arms import Arm, resolve
 from trivium.study.bands import Band, Line, growing, makespan, spread_out
 from trivium.study.budget import decide, shortened
 from trivium.study.foresight import Scene
 from trivium.study.foresight_beside import DryBank, auxiliary
 from trivium.study.foresight_hiding import masker
 from trivium.study.plan import Planner, make_plan
+from trivium.study.progress import Silent
 from trivium.study.rehearsal import Rehearsal, rehearsed
 from trivium.study.runner import run
 from trivium.study.timing import Timing, least_updates
 
 ONE = Band.exactly(1.0)
 QUIET = Rehearsal(Band.exactly(0.0), Band.exactly(0.0), ONE, ONE, 1.0)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tiny encoders are no faster on two, and tests run side by side."""
+    monkeypatch.setattr(timing, "cores", lambda: 1)
 
 
 def config(data: Path, **changes: Any) -> StudyConfig:
@@ -69,7 +76,7 @@ def test_jobs_go_to_whoever_is_free() -> None:
 
 def test_a_line_is_found_again_and_is_less_sure_further_out() -> None:
     line = growing(lambda size: 2.0 + 0.003 * size, most=100_000, start=16)
-    assert line == Line(2.0, 0.003, 128)
+    assert line == Line(2.0, 0.003, 256)
     near, far = line.at(100), line.at(100_000)
     assert far.value == pytest.approx(302)
     assert far.high / far.value > near.high / near.value
@@ -100,8 +107,8 @@ def test_every_number_stands_with_its_band_and_every_choice_is_there(data: Path)
     for name in ("seconds", "training", "memory", "worker_memory", "disk", "flops"):
         assert 0 < told[f"{name}_low"] <= told[name] <= told[f"{name}_high"], name
     assert told["seconds"] > told["training"]
-    stages = [stage for stages in told["arms"].values() for stage in stages]
-    assert all(stage["seconds_low"] <= stage["seconds"] <= stage["seconds_high"] for stage in stages)
+    told_stages = [stage for stages in told["arms"].values() for stage in stages]
+    assert all(stage["seconds_low"] <= stage["seconds"] <= stage["seconds_high"] for stage in told_stages)
     made = {(choice["what"], *choice["arms"]): choice["times"] for choice in told["choices"]}
     assert made["documents", "random"] == 2  # every seed draws anew
     assert made["documents", "tlm"] == 1
@@ -137,20 +144,12 @@ def other() -> Task:
 def scene(data: Path, other: Task, tmp_path_factory: pytest.TempPathFactory) -> Scene:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRIVIUM_CACHE", str(tmp_path_factory.mktemp("cache")))
-        planner = Planner.of(config(data), foresight_reporter())
-    timing = Timing(planner.config, planner.task.sealed(), planner.corpus, 1, [other])
-    return Scene(timing, planner.corpus, planner.task, Screens(), 1)
+        planner = Planner.of(config(data), Silent())
+    steps = Timing(planner.config, planner.task.sealed(), planner.corpus, cores(), [other])
+    return Scene(steps, planner.corpus, planner.task, Screens(), 1)
 
 
-def foresight_reporter() -> Any:
-    from trivium.study.progress import Silent
-
-    return Silent()
-
-
-def arms_of(data: Path, arm: Mapping[str, Any]) -> Any:
-    from trivium.study.arms import resolve
-
+def arms_of(data: Path, arm: Mapping[str, Any]) -> Arm:
     raw = tiny_study(data) | {"auxiliary_tasks": [{"path": str(data / "reviews"), "name": "other"}], "baseline": "a"}
     return resolve(parse_config({**raw, "arms": {"a": arm}}, "s.yaml"))["a"]
 
@@ -159,7 +158,7 @@ def arms_of(data: Path, arm: Mapping[str, Any]) -> Any:
 def test_documents_are_asked_for_and_no_cache_is_filled(scene: Scene, data: Path, kind: str, tmp_path: Path) -> None:
     arm = arms_of(data, tiny_study(data)["arms"]["tlm"] | {"documents": {"kind": kind, "max_tokens": 800}})
     band = foresight.documents(scene, arm)
-    assert 0 < band.low <= band.value <= band.high < 600
+    assert 0 <= band.low < band.value < band.high < 600
     assert foresight.taken(scene, arm).high == pytest.approx(800 / 32, rel=0.3)  # 32 words a document
     reading, disk = foresight.reading(scene, arm)
     assert 0 < reading.low <= reading.high
@@ -188,9 +187,8 @@ def test_episodes_are_played_and_multiplied(scene: Scene, data: Path) -> None:
         return masker(scene, arms_of(data, {"masker": settings, "stages": [tapt, tune]}))
 
     few, many = learning(20), learning(2000)
-    assert many.value > 10 * few.value
+    assert many.value > 5 * few.value
     assert many.low < many.value / 5  # patience may end it soon
-    assert isinstance(MASKERS.get("nmg", NMG), type)
 
 
 def bank(scene: Scene, effort: Effort, rising: bool) -> DryBank:
@@ -214,7 +212,17 @@ def test_trials_are_counted_from_least_to_most(scene: Scene) -> None:
     assert again.seconds.value == 0
 
 
-@pytest.mark.parametrize("kind", [kind for kind in BESIDE if kind not in ("all", "none", "gradts-trial")])
+QUICK = ("random", "textemb", "gradts-fg", "autosem")
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(kind, marks=[] if kind in QUICK else pytest.mark.slow)
+        for kind in BESIDE
+        if kind not in ("all", "none", "gradts-trial")
+    ],
+)
 def test_every_way_to_choose_tasks_can_be_tried(scene: Scene, kind: str) -> None:
     keys: dict[str, Any] = {"autosem": {"rounds": 4, "updates": 2}}.get(kind, {})
     keys |= {"dimensions": 64} if kind in ("projected", "gradtag") else {}
@@ -266,7 +274,8 @@ def with_budget(given: str, seeds: int = 5) -> StudyConfig:
         ("41m", 3, 1.0),
         ("21m", 3, 0.5),
         ("5m", 3, 0.1),
-        ("3m", 1, 0.15),
+        ("3m", 2, 0.1),
+        ("2m", 1, 0.1),
     ],
 )
 def test_seeds_beyond_three_go_first_then_updates_then_seeds(given: str, seeds: int, share: float) -> None:

@@ -22,7 +22,8 @@ class ChoicePlan:
     """Something that is done before training or after it.
 
     Attributes:
-        what: ``documents``, ``beside``, ``reading``, ``head``, ``masker``, ``judging``, ``linear`` or ``verdict``.
+        what: ``loading``, ``documents``, ``beside``, ``reading``, ``head``, ``masker``, ``judging``, ``linear`` or
+            ``verdict``.
         arms: For which arms; empty where it is for all.
         times: How often it is done: for every seed, or once.
         seconds: How long all of it takes.
@@ -146,6 +147,7 @@ class Plan:
 
 
 _DOING = {
+    "loading": "reading the data",
     "documents": "choosing documents",
     "beside": "choosing tasks beside",
     "reading": "tokenising",

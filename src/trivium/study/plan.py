@@ -9,6 +9,7 @@ A masker that learns first has a random one stand for it while steps are timed, 
 that will be chosen to be learned beside.
 """
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -81,6 +82,7 @@ class Planner:
         candidates: Tasks that may be learned beside.
         timing: Steps that were timed.
         screens: What is left out.
+        loading: Seconds that reading the data took.
     """
 
     config: StudyConfig
@@ -89,16 +91,19 @@ class Planner:
     candidates: tuple[Task, ...]
     timing: Timing
     screens: Screens
+    loading: float = 0.0
 
     @classmethod
     def of(cls, config: StudyConfig, reporter: Reporter) -> "Planner":
         """Reads the data."""
         arms = resolve(config)
         screens = build(Screens, config.screens, "screens")
+        begun = time.perf_counter()
         task, corpus = load_inputs(config, arms, reporter)
         candidates = load_candidates(config, arms)
+        loading = time.perf_counter() - begun
         timing = Timing(config, task.sealed(), corpus, worker_count(config), candidates)
-        return cls(config, task, corpus, candidates, timing, screens)
+        return cls(config, task, corpus, candidates, timing, screens, loading)
 
     @property
     def notes(self) -> list[str]:
@@ -216,6 +221,7 @@ class Planner:
 
     def _choices(self, arms: Mapping[str, Arm], many: int) -> Iterator[ChoicePlan]:
         """What is done before training and after it, with so many seeds."""
+        yield ChoicePlan("loading", (), 1, Band.exactly(self.loading).off(2.0))
         for group in self._groups:
             who, times = tuple(group.arms), many if group.seeded else 1
             yield ChoicePlan(group.what, () if len(who) == len(arms) else who, times, group.seconds * float(times))

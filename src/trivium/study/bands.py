@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Self
 
@@ -132,6 +133,26 @@ def timed(call: Callable[[], object]) -> float:
 
         torch.cuda.synchronize()
     return time.perf_counter() - begun
+
+
+@dataclass
+class Aside:
+    """A clock for what is done on the way and is not to be counted.
+
+    Attributes:
+        seconds: So far.
+    """
+
+    seconds: float = 0.0
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        """Count what is done inside the ``with`` block, once where such blocks are in each other."""
+        before, begun = self.seconds, time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds = before + time.perf_counter() - begun
 
 
 def makespan(jobs: Sequence[float], workers: int) -> float:

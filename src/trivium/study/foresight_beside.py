@@ -20,11 +20,11 @@ from trivium.auxiliary.bank import keep_back
 from trivium.auxiliary.heads import AttentionHeads
 from trivium.auxiliary.importance import Estimator, measure
 from trivium.auxiliary.protocol import Beside, Effort
-from trivium.core import Ints, Stage, Task
+from trivium.core import Ints, Stage, Stream, Task
 from trivium.encoders import Encoder, Scratch
 from trivium.kinds import Cut
 from trivium.study.arms import settled
-from trivium.study.bands import Band, growing, spread_out
+from trivium.study.bands import Aside, Band, growing, spread_out, timed
 from trivium.study.foresight import Scene, some_rows, tolerant
 from trivium.study.rehearsal import Rehearsal
 from trivium.study.timing import Timing
@@ -80,7 +80,7 @@ def auxiliary(
             bank = DryBank(timing, effort, rehearsal, workers, many, rising, set(before))
             begun = time.perf_counter()
             tolerant(lambda bank=bank: small.choose(bank))  # type: ignore[misc]
-            spent.append(time.perf_counter() - begun - bank.made)
+            spent.append(time.perf_counter() - begun - bank.aside.seconds)
             asked.append(bank.seconds)
             kept.append(bank.kept)
             if done is not None and not rising:  # as much as will be there in any case
@@ -106,7 +106,7 @@ class DryBank:
         rising: Whether each trial is better than the last.
         done: What is not done again.
         seconds: Of all that would have been done so far.
-        made: Seconds that its answers took.
+        aside: What its answers took.
         kept: Encoders that would have been kept on disk.
     """
 
@@ -118,7 +118,7 @@ class DryBank:
     rising: bool
     done: set[str]
     seconds: Band = field(default_factory=lambda: Band.exactly(0.0))
-    made: float = 0.0
+    aside: Aside = field(default_factory=Aside)
     kept: int = 0
 
     def __post_init__(self) -> None:
@@ -198,28 +198,26 @@ class DryBank:
         return self.stage("multitask", epochs=own.trial_epochs, sampling=own.sampling, auxiliary_cap=own.auxiliary_cap)
 
     def _training(self, stage: Stage, beside: Sequence[Task], task: Task | None = None) -> Band:
-        """A training of a task beside others; a step takes as long as one of the study's own task, row for row."""
+        """A training of a task beside others."""
         whole, rows = task or self.timing.task, {one.name: len(one.rows("train")) for one in beside}
-        own = len(self._whole(whole).rows("train"))
-        tokens = {"texts": self.timing.tokens_of_texts(stage.max_length)}
-        updates = planned_updates(stage, own, tokens, rows, task=self.timing.task.name)  # type: ignore[arg-type]
-        timed = self.timing.steps(self._multitask if "auxiliary" in stage.mix else stage)
-        each = self.timing.update(stage, timed, beside)
-        if whole.name != self.timing.task.name:
-            others = self.timing.steps(self._multitask).seconds
-            each = others.get(whole.name, each)
+        with self.aside():
+            own = len(self._whole(whole).rows("train"))
+            tokens: dict[Stream, int] = {"texts": self.timing.tokens_of_texts(stage.max_length)}
+            updates = planned_updates(stage, own, tokens, rows, task=self.timing.task.name)
+            steps = self.timing.steps(self._multitask if "auxiliary" in stage.mix else stage)
+            each = self.timing.update(stage, steps, beside)
+            if whole.name != self.timing.task.name:
+                each = self.timing.steps(self._multitask).seconds.get(whole.name, each)
         return each * float(updates) + self.rehearsal.stage
 
     def _row(self, task: Task, estimator: Estimator) -> Band:
         """Measuring one row."""
         if task.name not in self._measure:
-            begun = time.perf_counter()
             few = some_rows(task, _MEASURED)
-            encoder = self._with_heads([few])
-            started = time.perf_counter()
-            measure(encoder, few, estimator=estimator)
-            self._measure[task.name] = Band.exactly((time.perf_counter() - started) / len(few.rows("train"))).off()
-            self.made += time.perf_counter() - begun
+            with self.aside():
+                encoder = self._with_heads([few])
+                seconds = timed(lambda: measure(encoder, few, estimator=estimator))
+            self._measure[task.name] = Band.exactly(seconds / len(few.rows("train"))).off()
         return self._measure[task.name]
 
     def _whole(self, task: Task) -> Task:
@@ -259,8 +257,6 @@ class DryBank:
         return encoder
 
     def _encoder(self) -> Encoder:
-        begun = time.perf_counter()
-        found = new_encoder(self.timing.spec, self.timing.tokenizer, self.effort.max_length, seed=0)
-        found = found.cuda() if torch_device() == "cuda" else found
-        self.made += time.perf_counter() - begun
-        return found.eval()
+        with self.aside():
+            found = new_encoder(self.timing.spec, self.timing.tokenizer, self.effort.max_length, seed=0)
+            return (found.cuda() if torch_device() == "cuda" else found).eval()

@@ -2,7 +2,6 @@
 
 import math
 import tempfile
-import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from trivium.masking import Fits, Known
 from trivium.nmg import NMG
 from trivium.nmg.learn import Learning
 from trivium.study.arms import Arm
-from trivium.study.bands import Band, growing, timed
+from trivium.study.bands import Aside, Band, growing, timed
 from trivium.study.foresight import Scene, some_rows, taken, tolerant
 from trivium.study.timing import Timing
 from trivium.training import StudyModels, compares, make_ready, new_encoder, torch_device
@@ -48,9 +47,9 @@ def _fitted(scene: Scene, own: Fits, models: "DryModels", many: int, passages: i
     texts = [*task.passages()[0], *scene.timing.texts[: many - mine]]
     general = scene.timing.texts if compares(own) else []
     known = Known.of(task, texts, scene.timing.tokenizer, models, background=general)
-    begun = models.made
+    begun = models.aside.seconds
     seconds = timed(lambda: tolerant(lambda: make_ready(own, known)))
-    return max(0.0, seconds - (models.made - begun))
+    return max(0.0, seconds - (models.aside.seconds - begun))
 
 
 def _episodes(scene: Scene, own: NMG, models: "DryModels") -> Band:
@@ -94,14 +93,14 @@ class DryModels:
         texts: How many texts will be hidden in.
         max_length: Longest input in tokens.
         asked: Seconds of each training that was asked for, by what it is.
-        made: Seconds that making untrained ones took.
+        aside: What making untrained ones and timing steps took.
     """
 
     timing: Timing
     texts: float
     max_length: int
     asked: dict[str, Band] = field(default_factory=dict)
-    made: float = 0.0
+    aside: Aside = field(default_factory=Aside)
 
     def language(self) -> Encoder:
         """One that would have filled gaps, if it is from scratch."""
@@ -140,11 +139,10 @@ class DryModels:
     def _training(self, stage: Stage) -> Band:
         """Its looks at dev are not made: nobody's dev rows steer it."""
         read = replace(stage, mix={"texts": 1}) if stage.masks else stage  # whatever is read, a step takes as long
-        return self.timing.update(read, self.timing.steps(read), ()) * float(stage.updates or 0)
+        with self.aside():
+            return self.timing.update(read, self.timing.steps(read), ()) * float(stage.updates or 0)
 
     def _encoder(self) -> Encoder:
-        begun = time.perf_counter()
-        found = new_encoder(self.timing.spec, self.timing.tokenizer, self.max_length, seed=0)
-        found = found.cuda() if torch_device() == "cuda" else found
-        self.made += time.perf_counter() - begun
-        return found.eval()
+        with self.aside():
+            found = new_encoder(self.timing.spec, self.timing.tokenizer, self.max_length, seed=0)
+            return (found.cuda() if torch_device() == "cuda" else found).eval()

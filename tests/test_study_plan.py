@@ -166,12 +166,10 @@ def test_documents_are_asked_for_and_no_cache_is_filled(scene: Scene, data: Path
     assert disk.value > 1000
 
 
-SLOW = ("entropy", "selective")
+SLOW = [pytest.param(kind, marks=pytest.mark.slow) for kind in ("entropy", "selective")]
 
 
-@pytest.mark.parametrize(
-    "kind", ["pmi", "tficf", "gradalign", *(pytest.param(k, marks=pytest.mark.slow) for k in SLOW)]
-)
+@pytest.mark.parametrize("kind", ["pmi", "tficf", "gradalign", *SLOW])
 def test_a_masker_that_learns_is_tried_untrained(scene: Scene, data: Path, kind: str) -> None:
     tune, tapt = {"preset": "finetune", "updates": 4}, {"preset": "tapt", "updates": 4}
     arm = arms_of(data, {"masker": {"kind": kind}, "stages": [tapt, tune]})

@@ -45,6 +45,7 @@ from trivium.training import masks, new_encoder, seed_of
 from trivium.training.warmup import lacks_head
 
 _BLOCK = 8192  # documents screened at a time
+_APART = 1.5  # times by which a process that leaves training to workers may differ from this one, which makes steps
 
 
 def make_plan(study: StudyConfig | Path | str, overrides: Sequence[str] = (), reporter: Reporter | None = None) -> Plan:
@@ -145,7 +146,7 @@ class Planner:
             training=training,
             seconds=Band.sum([training, *(choice.seconds for choice in choices)]),
             worker_memory=worker,
-            memory=worker if workers == 1 else here.off() + worker * float(workers),
+            memory=worker if workers == 1 else here.off(_APART) + worker * float(workers),
             disk=self._disk(arms, many),
         )
 

@@ -29,6 +29,7 @@ from trivium.training.turns import take_turns
 
 _SAMPLE = 2000  # documents that stand for those an arm will read
 _WARM, _FEWEST, _MOST = 2, 5, 40  # steps of each stream
+_DRAWN = 1.05  # times by which tokens of all batches may differ from those of the first
 _LOOKS = 3  # at dev; the first is slower than those that follow
 _SECONDS = 0.5  # that steps of a stream are timed for, if they are not too few by then
 
@@ -129,7 +130,8 @@ class Timing:
         steps = self.steps(stage, arm.recipe.masker)
         tokens = stage.updates * steps.rate.computed
         share = least_updates(stage, looks="task" in stage.mix and "dev" in self.task.tables) / stage.updates
-        flops = Band(tokens * steps.flops, share * tokens * steps.flops, tokens * steps.flops)
+        flops = Band.exactly(tokens * steps.flops).off(_DRAWN)
+        flops = replace(flops, low=share * flops.low)
         return StagePlan(stage.name, stage.updates, tokens, self.seconds(arm, stage), flops)
 
     def seconds(self, arm: Arm, stage: Stage) -> Band:

@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: setup setup-browser minilm demo test test-slow test-onnx test-ray test-browser lint types bench bench-documents bench-training bench-nmg bench-auxiliary bench-gpu docs clean
+.PHONY: setup setup-browser minilm demo test test-slow test-onnx test-ray test-browser lint types bench bench-documents bench-training bench-nmg bench-auxiliary bench-plan bench-gpu docs clean
 
 setup: $(VENV)/installed
 
@@ -65,6 +65,9 @@ bench-nmg: setup  ## episodes of learned masking beside a straightforward inner 
 bench-auxiliary: setup  ## head importance and tau beside the straightforward way, and which way to choose ranks made-up tasks right; an hour
 	$(BIN)/python bench/auxiliary.py
 	$(BIN)/python bench/ranking.py
+
+bench-plan: setup  ## what the plan says beside what came, for five small studies; ten minutes
+	$(BIN)/python bench/plan.py
 
 bench-gpu: setup  ## the same on a CUDA device with BERT-base, and how much of its speed is used
 	$(BIN)/python bench/gpu.py

@@ -26,7 +26,7 @@ TINY = "encoder={scratch: tiny, vocabulary: 512}"
 LENGTHS = [f"arms.{arm}.stages.{i}.updates=8" for arm in ("random", "tlm") for i in (0, 1)]
 SMALL = {
     "run": [TINY, *LENGTHS, "arms.finetune.stages.0.updates=8", "engine.workers=1", "seeds=1"],
-    "check": [TINY],
+    "check": [TINY, "engine.workers=1"],
     "documents": ["seeds=1"],
 }
 

@@ -22,12 +22,14 @@ from trivium.data import load_task, read_texts
 from trivium.data.saved import load_saved_task, save_task
 from trivium.errors import ArtifactError, DataError
 from trivium.kinds import KINDS, kind_of
+from trivium.study.bands import Band
+from trivium.study.foreseen import Plan
 from trivium.study.judging import load_answers, save_answers, score_line
 from trivium.study.linear import LINEAR_MODELS, Linear
 from trivium.study.linear_tags import shape
-from trivium.study.plan import Plan, StagePlan
 from trivium.study.report_text import METRICS, metric_name
 from trivium.study.runner import Study, run
+from trivium.study.timing import StagePlan
 from trivium.training.evaluation import score
 from trivium.training.predict import predict
 
@@ -196,8 +198,9 @@ def test_predict_names_what_is_missing(kind: str, studies: Made) -> None:
     ("kind", "said"), [("tag", "words of 3 tags;"), ("regress", "a number;"), ("classify", "3 lab")]
 )
 def test_the_plan_says_what_rows_have(kind: str, said: str) -> None:
-    arms = {"a": (StagePlan("tune", 1, 1.0, 1.0, 1.0),)}
-    plan = Plan("s", {"train": 60, "dev": 9}, kind, len(LABELS[kind]), 0, (), arms, 1, 1, 1, 1.0, 1, 1)
+    one = Band.exactly(1.0)
+    arms = {"a": (StagePlan("tune", 1, 1.0, one, one),)}
+    plan = Plan("s", {"train": 60, "dev": 9}, kind, len(LABELS[kind]), 0, (), arms, (), 1, 1, 1, *[one] * 5)
     assert f"60 train, 9 dev rows with {said}" in plan.to_text()
 
 

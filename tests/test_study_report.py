@@ -457,6 +457,7 @@ def test_it_says_what_was_compared_and_how_to_repeat_it(usual: Path) -> None:
         "finetune (600 updates)",
         "540 of 600",
         "310,000",
+        "–",
         "5 min 10 s",
     ]
     assert "random read 7 times the tokens of finetune" in page.text

@@ -177,7 +177,7 @@ def test_json_has_the_fixed_shape_and_comes_back(arms: list[ArmResult]) -> None:
     fixed = ["study", "task", "metric", "split", "baseline", "seeds", "arms", "comparisons"]
     assert list(value) == [*fixed, "effects", "looks", "settled"]
     assert {tuple(about) for about in value["arms"].values()} == {
-        ("mean", "sd", "per_seed", "updates", "tokens", "seconds", "failed")
+        ("mean", "sd", "per_seed", "updates", "tokens", "seconds", "failed", "flops")
     }
     assert {tuple(c) for c in value["comparisons"]} == {(*KEYS, "p_seeds", "seeds_needed", "rows_needed")}
     text = json.dumps(value, allow_nan=False)

@@ -200,11 +200,26 @@ class StudyConfig(_Strict):
         "finetune", description="The arm that the others are measured against; of a grid, the first if not given."
     )
     linear: bool = Field(True, description="Whether TF-IDF with logistic regression stands beside the arms.")
-    equal: Literal["updates", "nothing"] = Field(
+    equal: Literal["updates", "tokens", "flops", "nothing"] = Field(
         "updates",
-        description="What every arm may spend alike: with `updates`, the last stage of a shorter arm is lengthened.",
+        description="What every arm may spend alike: `updates` of the weights; `tokens` read, padding not counted; "
+        "`flops`, floating-point operations of training; or `nothing`. The last stage of an arm that spends less is "
+        "lengthened.",
+    )
+    budget: str | None = Field(
+        None,
+        description="The time that the study may take, such as 90s, 30m or 2h: as many seeds (three if it can be) and "
+        "as large a part of every stage's updates or epochs as fit. Decided once for a run folder.",
+        pattern=r"^[0-9]+(\.[0-9]+)?[smh]$",
     )
     engine: EngineConfig = EngineConfig()
+
+    @property
+    def budget_seconds(self) -> float | None:
+        """The time that the study may take, if that is limited."""
+        if self.budget is None:
+            return None
+        return float(self.budget[:-1]) * {"s": 1, "m": 60, "h": 3600}[self.budget[-1]]
 
     @property
     def seed_list(self) -> list[int]:

@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -20,9 +21,24 @@ from filelock import FileLock, Timeout
 from trivium.core import JSON, digest
 from trivium.errors import ArtifactError
 
+_CACHE: ContextVar[Path | None] = ContextVar("trivium.store", default=None)
+
+
+@contextmanager
+def caching_in(folder: Path) -> Iterator[None]:
+    """Keep what is made of corpora elsewhere inside the ``with`` block: what is made to be timed is not to be found."""
+    before = _CACHE.set(folder)
+    try:
+        yield
+    finally:
+        _CACHE.reset(before)
+
 
 def cache_folder() -> Path:
     """Where what is made of corpora is kept: ``TRIVIUM_CACHE`` of the environment, else ``~/.cache/trivium``."""
+    elsewhere = _CACHE.get()
+    if elsewhere is not None:
+        return elsewhere
     return Path(os.environ.get("TRIVIUM_CACHE") or "~/.cache/trivium").expanduser().absolute()
 
 

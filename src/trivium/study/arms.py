@@ -18,6 +18,8 @@ from trivium.training import compares, masks
 from trivium.training.recipes import Recipe, Spec, make_spec, make_stage, spec_of
 from trivium.training.turns import planned_updates
 
+_ROUNDED = 1e-6  # of an update: what sums of floats may be off
+
 
 @dataclass(frozen=True)
 class Arm:
@@ -115,13 +117,14 @@ def equalise(
     rows: int,
     tokens: Mapping[str, Mapping[Stream, int]],
     beside: Mapping[str, Mapping[str, int]] | None = None,
+    costs: Mapping[str, Sequence[float]] | None = None,
     *,
     task: str = "task",
     equal: str,
 ) -> dict[str, Arm]:
     """Write every stage's length in updates, and let all arms spend alike.
 
-    An arm that is shorter than the longest has its last stage lengthened: fine-tuning alone may go on for as long as
+    An arm that spends less than the dearest has its last stage lengthened: fine-tuning alone may go on for as long as
     others read. Early stopping may end it before; the report shows what each arm spent.
 
     Args:
@@ -129,8 +132,10 @@ def equalise(
         rows: Training rows of the task.
         tokens: Of each arm, the tokens of its documents and of its texts.
         beside: Of each arm that learns other tasks, their training rows by name.
+        costs: Of each arm, what an update of each stage takes of what is to be equal (``lengths.update_costs``);
+            1, if not given: updates are.
         task: Name of the task.
-        equal: ``updates``, or ``nothing`` to leave the arms as they are.
+        equal: ``nothing`` leaves the arms as they are; all else lets them spend alike.
     """
     others = beside or {}
     lengths = {
@@ -140,12 +145,13 @@ def equalise(
         ]
         for name, arm in arms.items()
     }
-    longest = max(sum(updates) for updates in lengths.values())
+    each = {name: (costs or {}).get(name) or [1.0] * len(updates) for name, updates in lengths.items()}
+    spent = {name: sum(n * cost for n, cost in zip(lengths[name], each[name], strict=True)) for name in arms}
     result = {}
     for name, arm in arms.items():
         updates = lengths[name]
-        if equal == "updates":
-            updates[-1] += longest - sum(updates)
+        if equal != "nothing":
+            updates[-1] += int((max(spent.values()) - spent[name]) / each[name][-1] + _ROUNDED)
         stages = tuple(
             replace(stage, updates=n, epochs=None) for stage, n in zip(arm.recipe.stages, updates, strict=True)
         )

@@ -17,6 +17,7 @@ from trivium.store import Artifact, Store
 from trivium.study.reading import load_documents, load_reading_tokenizer
 from trivium.training import Encoder, new_encoder, run_stage, torch_device
 from trivium.training.recipes import Spec, make_spec
+from trivium.training.spending import flops_per_token
 
 _EVERY = 0.5  # seconds between two messages about progress
 _COUNTED = ("updates", "tokens", "padded", "maskable", "hidden", "seconds")
@@ -98,6 +99,7 @@ def _stage_writer(
         )
         encoder.save(folder)
         about = {name: getattr(trace, name) for name in _COUNTED}
+        about["flops"] = flops_per_token(encoder, stage.freeze) * trace.padded
         (folder / "trace.json").write_text(json.dumps({**about, "stage": stage.name, "events": trace.events}))
 
     return write

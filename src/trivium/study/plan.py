@@ -1,145 +1,52 @@
 """What a study would take, before it takes it: a few real steps of every stage are timed, and multiplied.
 
-``trivium check`` prints it. It reads and screens all the data, and leaves nothing in the run folder. What is timed is
-real (this encoder, these texts, this machine); what is multiplied is an estimate, and choosing and tokenising documents
-are not in it, nor is what a masker does that learns first: a random one stands for it here. Nor is choosing what to
-learn beside: all candidates stand for those that will be chosen.
+``trivium check`` prints it. It reads and screens all the data, and leaves nothing in the run folder. Steps are those of
+``timing``, what choices take is foreseen by ``foresight``, and what no step tells (workers that begin and are in each
+other's way, loading and saving, memory, disk) by ``rehearsal``. What is measured is real (this encoder, these texts,
+this machine); what is multiplied is an estimate, and stands with a band in which it should lie nine times in ten.
+
+A masker that learns first has a random one stand for it while steps are timed, and all candidates stand for the tasks
+that will be chosen to be learned beside.
 """
 
-import resource
-import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from itertools import count, islice
 from pathlib import Path
 
 import numpy as np
 
-from trivium import seeds
+from trivium.auxiliary import SELECTORS as BESIDE
+from trivium.auxiliary import AllTasks, AuxiliarySelector, NoTasks
 from trivium.config import StudyConfig, build, load_config
-from trivium.core import JSON, Corpus, Stage, Stream, Task
-from trivium.data import count_words, fingerprint64
-from trivium.documents import Budget
+from trivium.core import JSON, Corpus, Task
+from trivium.data import fingerprint64
+from trivium.documents import SELECTORS, NoDocuments
 from trivium.documents.heldout import EQUAL, HeldOut, words_of
 from trivium.documents.screens import Screens
-from trivium.encoders.streams import padded_tokens
+from trivium.encoders import Pretrained, Scratch
 from trivium.engine import cores
-from trivium.masking import Fits, Masker, RandomTokens
-from trivium.study.arms import Arm, equalise, random_maskers, resolve
+from trivium.errors import ConfigError
+from trivium.masking import Fits
+from trivium.study import foresight
+from trivium.study.arms import Arm, equalise, questions, resolve, spelled, spelled_masker
+from trivium.study.bands import Band, spread_out
+from trivium.study.budget import decide
+from trivium.study.foreseen import ChoicePlan, Plan
+from trivium.study.foresight import Scene
+from trivium.study.foresight_beside import auxiliary
+from trivium.study.foresight_hiding import masker
 from trivium.study.inputs import load_candidates, load_inputs, worker_count
+from trivium.study.linear import LINEAR_MODELS
 from trivium.study.progress import Bar, Reporter, Silent
-from trivium.study.reading import window_lengths
-from trivium.training import encode_documents, make_tokenizer, new_encoder, torch_device
-from trivium.training.loop import StageRun
-from trivium.training.recipes import make_spec
+from trivium.study.rehearsal import Rehearsal, peak_memory, rehearsed
+from trivium.study.timing import Timing
+from trivium.training import masks, new_encoder, seed_of
+from trivium.training.warmup import lacks_head
 
-_SAMPLE = 2000  # documents that stand for those an arm will read
-_WARM, _TIMED = 2, 5  # steps of each stream
-_CYCLES = 100  # over which turns are counted
 _BLOCK = 8192  # documents screened at a time
-_ANSWERS = {  # what rows have, by kind; others have labels
-    "multilabel": "any of {} labels",
-    "regress": "a number",
-    "rank": "choices",
-    "tag": "words of {} tags",
-    "span": "answers in a context",
-}
-
-
-@dataclass(frozen=True)
-class StagePlan:
-    """One stage of one arm, with one seed.
-
-    Attributes:
-        stage: Its name.
-        updates: Updates of the weights.
-        tokens: Tokens computed, padding included.
-        seconds: How long it would take, looks at dev included.
-        flops: 6 × parameters × tokens (TLM, section 4.1).
-    """
-
-    stage: str
-    updates: int
-    tokens: float
-    seconds: float
-    flops: float
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a study would do and take.
-
-    Attributes:
-        study: Its name.
-        rows: Rows of each split.
-        kind: What kind of task it is.
-        labels: How many logits its head has: labels, tags, or the one or two of kinds without labels.
-        documents: Documents of the corpus.
-        notes: What loading decided and the screens found.
-        arms: The stages of each arm, with one seed.
-        parameters: Weights of the encoder.
-        seeds: How many seeds.
-        workers: How many jobs run at a time.
-        seconds: Training time of the whole study.
-        memory: Largest memory of all workers together, in bytes.
-        disk: Size of the trained models, in bytes.
-    """
-
-    study: str
-    rows: Mapping[str, int]
-    kind: str
-    labels: int
-    documents: int
-    notes: tuple[str, ...]
-    arms: Mapping[str, tuple[StagePlan, ...]]
-    parameters: int
-    seeds: int
-    workers: int
-    seconds: float
-    memory: int
-    disk: int
-
-    @property
-    def flops(self) -> float:
-        """Of the whole study."""
-        return self.seeds * sum(stage.flops for stages in self.arms.values() for stage in stages)
-
-    def to_json(self) -> dict[str, JSON]:
-        """All of it, as ``trivium check --json`` prints it."""
-        return {**asdict(self), "flops": self.flops}
-
-    def to_text(self) -> str:
-        """The plan as a person reads it."""
-        rows = ", ".join(f"{n:,} {split}" for split, n in self.rows.items())
-        answers = _ANSWERS.get(self.kind, "{} labels").format(self.labels)
-        lines = [f"{self.study}: {rows} rows with {answers}; {self.documents:,} documents to choose from"]
-        lines += [f"note: {note}" for note in self.notes]
-        width = max(len(name) for name in self.arms)
-        lines += ["", f"{'arm':<{width}}  {'stage':<12} {'updates':>9} {'tokens':>9} {'time':>8} {'FLOPs':>8}"]
-        for name, stages in self.arms.items():
-            for i, s in enumerate(stages):
-                arm = name if i == 0 else ""
-                lines.append(
-                    f"{arm:<{width}}  {s.stage:<12} {s.updates:>9,} {_large(s.tokens):>9} {_time(s.seconds):>8} "
-                    f"{s.flops:>8.1e}"
-                )
-        return "\n".join(
-            [
-                *lines,
-                "",
-                f"encoder   {_large(self.parameters)} parameters, on {torch_device()}",
-                f"training  about {_time(self.seconds)} for {len(self.arms)} arms × {self.seeds} seeds, "
-                f"{self.workers} at a time; early stopping may shorten it.",
-                "          Choosing what to read and to learn beside, and learning what to hide, come on top.",
-                f"memory    about {self.memory / 2**30:.1f} GiB",
-                f"disk      about {self.disk / 2**20:,.0f} MiB of models",
-                f"compute   {self.flops:.1e} FLOPs",
-            ]
-        )
+_APART = 1.5  # times by which a process that leaves training to workers may differ from this one, which makes steps
 
 
 def make_plan(study: StudyConfig | Path | str, overrides: Sequence[str] = (), reporter: Reporter | None = None) -> Plan:
@@ -155,166 +62,231 @@ def make_plan(study: StudyConfig | Path | str, overrides: Sequence[str] = (), re
     """
     reporter = reporter or Silent()
     config = study if isinstance(study, StudyConfig) else load_config(study, overrides)
-    screens = build(Screens, config.screens, "screens")
-    arms = resolve(config)
-    task, corpus = load_inputs(config, arms, reporter)
-    candidates = load_candidates(config, arms)
-    notes = list(task.notes) + [f"{one.name}: {note}" for one in candidates for note in one.notes]
-    if corpus is not None:
+    planner = Planner.of(config, reporter)
+    notes = [*planner.notes]
+    if config.budget is not None:
+        decision = decide(config, planner.takes)
+        config, notes = decision.apply(config), [*notes, decision.told()]
+    if planner.corpus is not None:
         with reporter.phase("looking for duplicates and held-out texts") as bar:
-            notes += [*corpus.notes, *_screened(task, corpus, screens, bar)]
-    with reporter.phase("timing a few steps") as bar:
-        workers = worker_count(config)
-        timing = _Timing(config, task.sealed(), corpus, workers, candidates)
-        rows = {one.name: len(one.rows("train")) for one in candidates}
+            notes += [*planner.corpus.notes, *_screened(planner.task, planner.corpus, planner.screens, bar)]
+    return replace(planner.plan(config, reporter), notes=tuple(notes))
+
+
+@dataclass
+class Planner:
+    """Plans a study, and the same study with other lengths and seeds: what was measured is measured once.
+
+    Attributes:
+        config: The study file.
+        task: The task with all its splits.
+        corpus: The documents, if anything reads them.
+        candidates: Tasks that may be learned beside.
+        timing: Steps that were timed.
+        screens: What is left out.
+        loading: Seconds that reading the data took.
+    """
+
+    config: StudyConfig
+    task: Task
+    corpus: Corpus | None
+    candidates: tuple[Task, ...]
+    timing: Timing
+    screens: Screens
+    loading: float = 0.0
+
+    @classmethod
+    def of(cls, config: StudyConfig, reporter: Reporter) -> "Planner":
+        """Reads the data.
+
+        Raises:
+            ConfigError: arms have encoders of their own.
+        """
+        arms = resolve(config)
+        if len({arm.spec for arm in arms.values()}) > 1:
+            raise ConfigError(
+                "check: expected arms with one encoder, found several, of which steps would have to be timed for each. "
+                "Check the study with one of them at a time, or leave 'budget' out and run it."
+            )
+        screens = build(Screens, config.screens, "screens")
+        begun = time.perf_counter()
+        task, corpus = load_inputs(config, arms, reporter)
+        candidates = load_candidates(config, arms)
+        loading = time.perf_counter() - begun
+        spec = next(iter(arms.values())).spec
+        timing = Timing(spec, task.sealed(), corpus, worker_count(config), candidates)
+        return cls(config, task, corpus, candidates, timing, screens, loading)
+
+    @property
+    def notes(self) -> list[str]:
+        """What loading decided."""
+        adaptive, first = self.config.adaptive_config, len(self.config.seed_list)
+        more = f"adaptive: this is for {first} seeds; up to {adaptive.most} may be trained." if adaptive else None
+        notes = [*self.task.notes, *(f"{one.name}: {note}" for one in self.candidates for note in one.notes)]
+        return [*notes, more] if more else notes
+
+    def takes(self, config: StudyConfig) -> tuple[float, float, float]:
+        """Seconds of such a study: what is expected, and both ends."""
+        seconds = self.plan(config).seconds
+        return seconds.value, seconds.low, seconds.high
+
+    def plan(self, config: StudyConfig, reporter: Reporter | None = None) -> Plan:
+        """What a study takes that differs from this one in lengths of stages and seeds alone."""
+        arms, many = self._equal(config), len(config.seed_list)
+        with (reporter or Silent()).phase("timing a few steps") as bar:
+            planned = {}
+            for i, (name, arm) in enumerate(arms.items()):
+                planned[name] = tuple(self.timing.plan(arm, stage) for stage in arm.recipe.stages)
+                bar(i + 1, len(arms) + 1)
+            heard, choices = self._rehearsal, tuple(self._choices(arms, many))
+            bar(1, 1)
+        workers = min(worker_count(config), many * len(arms))
+        jobs = [Band.sum([s.seconds + heard.stage for s in stages]) * heard.crowding for stages in planned.values()]
+        training = heard.begin + spread_out(jobs * many, workers)
+        here = Band.exactly(float(peak_memory()))
+        worker = heard.memory if workers > 1 else Band(max(here.value, heard.memory.value), here.low, heard.memory.high)
+        return Plan(
+            study=config.name,
+            rows={split: len(rows) for split, rows in self.task.tables.items()},
+            kind=self.task.kind,
+            labels=len(self.task.labels),
+            documents=len(self.corpus) if self.corpus is not None else 0,
+            notes=(),
+            arms=planned,
+            choices=choices,
+            parameters=self.timing.parameters,
+            seeds=many,
+            workers=workers,
+            training=training,
+            seconds=Band.sum([training, *(choice.seconds for choice in choices)]),
+            worker_memory=worker,
+            memory=worker if workers == 1 else here.off(_APART) + worker * float(workers),
+            disk=self._disk(arms, many),
+        )
+
+    def _equal(self, config: StudyConfig) -> dict[str, Arm]:
+        """The arms, their lengths in updates."""
+        arms = resolve(config)
+        rows = {one.name: len(one.rows("train")) for one in self.candidates}
         beside = {name: rows for name, arm in arms.items() if arm.auxiliary is not None}
-        own = len(task.rows("train"))
-        arms = equalise(arms, own, timing.tokens(arms), beside, task=task.name, equal=config.equal)
-        planned = {}
-        for i, (name, arm) in enumerate(arms.items()):
-            planned[name] = tuple(timing.plan(arm, stage) for stage in arm.recipe.stages)
-            bar(i + 1, len(arms))
-    jobs = len(config.seed_list)
-    stages = sum(len(stages) for stages in planned.values())
-    return Plan(
-        study=config.name,
-        rows={split: len(rows) for split, rows in task.tables.items()},
-        kind=task.kind,
-        labels=len(task.labels),
-        documents=len(corpus) if corpus is not None else 0,
-        notes=tuple(notes),
-        arms=planned,
-        parameters=timing.parameters,
-        seeds=jobs,
-        workers=min(workers, jobs * len(arms)),
-        seconds=jobs * sum(s.seconds for plans in planned.values() for s in plans) / min(workers, jobs * len(arms)),
-        memory=_peak_memory() * min(workers, jobs * len(arms)),
-        disk=jobs * stages * 2 * 4 * timing.parameters,  # the backbone with each of its two heads, float32
-    )
-
-
-@dataclass(frozen=True)
-class _Update:
-    """What an update takes, the mean over a stage's mix, and one look at dev."""
-
-    seconds: float
-    tokens: float
-    look: float
-
-
-class _Timing:
-    """Real steps with a sample of the documents, on as many threads as a worker will have."""
-
-    def __init__(
-        self, config: StudyConfig, task: Task, corpus: Corpus | None, workers: int, candidates: Sequence[Task] = ()
-    ) -> None:
-        self.spec, self.task, self.corpus, self.candidates = make_spec(config.encoder), task, corpus, candidates
-        self.texts = _sample(corpus)
-        self.tokenizer = make_tokenizer(self.spec, task, self.texts, candidates)
-        self.threads = max(1, cores() // workers)
-        self.known: dict[str, _Update] = {}
-        self.sizes: dict[int, int] = {}
-        self.parameters = 0
-
-    def tokens(self, arms: Mapping[str, Arm]) -> dict[str, dict[Stream, int]]:
-        """About how many tokens each arm will read: for a stage whose length is in passes over documents or texts."""
-        found: dict[str, dict[Stream, int]] = {name: {"documents": self._document_tokens(arms[name])} for name in arms}
-        for name, arm in arms.items():
-            lengths = window_lengths(arm.recipe.stages, "texts")
-            found[name]["texts"] = max(map(self._text_tokens, lengths), default=0)
-        return found
-
-    def _document_tokens(self, arm: Arm) -> int:
-        if not self.texts or self.corpus is None:
-            return 0
-        total = int(self.corpus.words.sum(dtype=np.int64))
-        return int(min(total, Budget.of(arm.selector).max_tokens or total) * self._per_word)
+        costs, own = self.timing.costs(arms, config.equal), len(self.task.rows("train"))
+        read = self.timing.tokens(arms)
+        return equalise(arms, own, read, beside, costs, task=self.task.name, equal=config.equal)
 
     @cached_property
-    def _per_word(self) -> float:
-        return len(encode_documents(self.tokenizer, self.texts, 512).ids) / sum(map(count_words, self.texts))
+    def _trained(self) -> set[str]:
+        """What was trained to choose auxiliary tasks, which arms share."""
+        return set()
 
-    def _text_tokens(self, length: int) -> int:
-        if length not in self.sizes:
-            self.sizes[length] = padded_tokens(encode_documents(self.tokenizer, self.task.passages()[0], length))
-        return self.sizes[length]
+    @cached_property
+    def _scene(self) -> Scene:
+        return Scene(self.timing, self.corpus, self.task, self.screens, cores())
 
-    def plan(self, arm: Arm, stage: Stage) -> StagePlan:
-        """What a stage takes; stages that differ in length and rate alone are timed once."""
-        assert stage.updates is not None, "equalise has written every length in updates"
-        key = repr((replace(stage, name="", updates=1, lr=0.0), arm.recipe.masker))
-        if key not in self.known:
-            self.known[key] = self._time(arm, stage)
-        update = self.known[key]
-        looks = stage.updates / (stage.evaluate_every or max(1, stage.updates // 10))
-        tokens = stage.updates * update.tokens
-        seconds = stage.updates * update.seconds + looks * update.look
-        return StagePlan(stage.name, stage.updates, tokens, seconds, 6 * self.parameters * tokens)
+    @cached_property
+    def _rehearsal(self) -> Rehearsal:
+        """Of the arm with the largest batches: it says how much memory a worker needs."""
+        arms = self._equal(self.config)
 
-    def _time(self, arm: Arm, stage: Stage) -> _Update:
-        encoder = new_encoder(self.spec, self.tokenizer, stage.max_length, seed=0)
-        if torch_device() == "cuda":
-            encoder = encoder.cuda()
-        self.parameters = encoder.parameter_count
-        documents = encode_documents(self.tokenizer, self.texts, stage.max_length) if self.texts else None
-        with seeds.torch_scope(0, "plan"), torch_threads(self.threads):
-            masker = _stand_in(arm.recipe.masker)
-            run = StageRun(encoder, stage, self.task, documents, masker, 0, self.candidates)
-            encoder.train()
-            found = {stream: _steps(run, stream) for stream in run.streams}
-            look = _timed(run.look) if run.dev is not None else 0.0
-        turns = Counter(run.turns.turn(update)[0] for update in range(len(run.turns.cycle) * _CYCLES))
-        seconds, tokens = (sum(turns[s] * found[s][i] for s in found) / turns.total() for i in (0, 1))
-        return _Update(seconds, tokens, look)
+        def largest(arm: Arm) -> float:
+            return max(self.timing.steps(stage, arm.recipe.masker).rate.computed for stage in arm.recipe.stages)
+
+        many = min(worker_count(self.config), len(arms) * len(self.config.seed_list))
+        return rehearsed(max(arms.values(), key=largest), self.timing, many)
+
+    @cached_property
+    def _groups(self) -> list["_Group"]:
+        """What is done before training: once for arms that choose alike, with one seed."""
+        arms, found = resolve(self.config), dict[str, _Group]()
+        for arm in arms.values():
+            for what, key, seeded, measure in self._made_for(arm):
+                name = repr((what, key))
+                if name not in found:
+                    found[name] = _Group(what, [], seeded, *measure())
+                found[name].arms.append(arm.name)
+        if self._wants_head(arms):
+            found["head"] = _Group("head", list(arms), False, foresight.head(self._scene), _NOTHING)
+        return list(found.values())
+
+    def _made_for(self, arm: Arm) -> Iterator[tuple[str, JSON, bool, Callable[[], tuple[Band, Band]]]]:
+        """What is made for an arm before it is trained: what, of what, whether by every seed, and seconds and bytes."""
+        scene, read, stages = self._scene, spelled(arm.selector, SELECTORS), arm.recipe.stages
+        own, beside = arm.recipe.masker, arm.auxiliary
+        drawn = not isinstance(arm.selector, NoDocuments) and arm.selector.seeded
+        if not isinstance(arm.selector, NoDocuments):
+            yield "documents", read, drawn, lambda: (foresight.documents(scene, arm), _NOTHING)
+        if beside is not None and not isinstance(beside, AllTasks | NoTasks):
+            seeded = bool(getattr(beside, "seeded", False))
+            yield "beside", spelled(beside, BESIDE), seeded, partial(self._beside, beside)
+            drawn = drawn or (seeded and isinstance(self.timing.spec, Scratch))
+        laid = [read, beside and spelled(beside, BESIDE), [stage.max_length for stage in stages if stage.masks]]
+        yield "reading", laid, drawn, lambda: foresight.reading(scene, arm)
+        if isinstance(own, Fits):
+            key = [laid, spelled_masker(own), max(stage.max_length for stage in stages)]
+            yield "masker", key, drawn or seed_of(own, 1) == 1, lambda: (masker(scene, arm), _NOTHING)
+
+    def _beside(self, selector: AuxiliarySelector) -> tuple[Band, Band]:
+        cost = auxiliary(self._scene, selector, self._rehearsal, worker_count(self.config), self._trained)
+        return cost.seconds, cost.disk
+
+    def _wants_head(self, arms: Mapping[str, Arm]) -> bool:
+        """Whether a head for gaps may have to be warmed up first."""
+        hides = masks(stage for arm in arms.values() for stage in arm.recipe.stages)
+        spec = self.timing.spec
+        return hides and isinstance(spec, Pretrained) and lacks_head(new_encoder(spec, self.timing.tokenizer, 128, 0))
+
+    def _choices(self, arms: Mapping[str, Arm], many: int) -> Iterator[ChoicePlan]:
+        """What is done before training and after it, with so many seeds."""
+        yield ChoicePlan("loading", (), 1, Band.exactly(self.loading).off(2.0))
+        for group in self._groups:
+            who, times = tuple(group.arms), many if group.seeded else 1
+            yield ChoicePlan(group.what, () if len(who) == len(arms) else who, times, group.seconds * float(times))
+        yield ChoicePlan("judging", (), len(arms) * many, self._judging(arms) * float(many))
+        linear = self.config.linear and self.task.kind in LINEAR_MODELS
+        if linear:
+            yield ChoicePlan("linear", (), 1, self._linear)
+        asked = len(questions(resolve(self.config), self.config.baseline)) + linear * len(arms)
+        yield ChoicePlan("verdict", (), 1, foresight.verdict(self._compared, asked))
+
+    def _judging(self, arms: Mapping[str, Arm]) -> Band:
+        load = self._rehearsal.stage
+        return Band.sum(foresight.judging(self._scene, arm.recipe.stages, load) for arm in arms.values())
+
+    @cached_property
+    def _compared(self) -> float:
+        return foresight.comparison(self.task, len(self.config.seed_list))
+
+    @cached_property
+    def _linear(self) -> Band:
+        return foresight.linear(self._scene)
+
+    def _disk(self, arms: Mapping[str, Arm], many: int) -> Band:
+        """Trained stages, tokens, and encoders that choices keep."""
+        stages = many * sum(len(arm.recipe.stages) for arm in arms.values())
+        others = (group.disk * float(many if group.seeded else 1) for group in self._groups)
+        return Band.sum([Band.exactly(stages * self._rehearsal.disk).off(_ODDS), *others])
 
 
-def _stand_in(masker: Masker | Fits) -> Masker:
-    """A masker that is ready to choose: as large a share at random where the arm's own learns first."""
-    if not isinstance(masker, Fits):
-        return masker
-    return next(iter(random_maskers(masker)), RandomTokens())
+@dataclass
+class _Group:
+    """A choice that some arms share.
+
+    Attributes:
+        what: What is done.
+        arms: For whom.
+        seeded: Whether every seed does it anew.
+        seconds: How long it takes once.
+        disk: Bytes that it leaves.
+    """
+
+    what: str
+    arms: list[str]
+    seeded: bool
+    seconds: Band
+    disk: Band
 
 
-def _steps(run: StageRun, stream: str) -> tuple[float, float]:
-    """Median seconds, and mean tokens, of a step with a batch of this stream."""
-    turns = (update for update in count() if run.turns.turn(update)[0] == stream)
-    seconds, before = [], 0
-    for n, update in enumerate(islice(turns, _WARM + _TIMED)):
-        if n == _WARM:
-            before = run.trace.padded
-        seconds.append(_timed(partial(run.step, update)))
-    return float(np.median(seconds[_WARM:])), (run.trace.padded - before) / _TIMED
-
-
-def _timed(call: Callable[[], object]) -> float:
-    begun = time.perf_counter()
-    call()
-    if torch_device() == "cuda":
-        import torch
-
-        torch.cuda.synchronize()
-    return time.perf_counter() - begun
-
-
-@contextmanager
-def torch_threads(many: int) -> Iterator[None]:
-    """Compute on so many threads for a while."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(many)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _sample(corpus: Corpus | None) -> list[str]:
-    """Documents that stand for those that an arm will read."""
-    if corpus is None or len(corpus) == 0:
-        return []
-    some = seeds.numpy_rng(0, "plan").choice(len(corpus), min(_SAMPLE, len(corpus)), replace=False)
-    return corpus.texts(np.sort(some))
+_NOTHING = Band.exactly(0.0)
+_ODDS = 1.1  # what lies in the run folder beside: answers, reports, choices
 
 
 def _screened(task: Task, corpus: Corpus, screens: Screens, bar: Bar) -> list[str]:
@@ -339,32 +311,3 @@ def _screened(task: Task, corpus: Corpus, screens: Screens, bar: Bar) -> list[st
     if repeated and screens.duplicates:
         notes.append(f"{repeated:,} documents repeat an earlier one; no arm will read one twice.")
     return notes
-
-
-def _peak_memory() -> int:
-    """Of this process so far, in bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
-def _large(number: float) -> str:
-    """A number in thousands, millions or billions.
-
-    >>> _large(1_230_000)
-    '1.2 M'
-    """
-    for size, sign in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if number >= size:
-            return f"{number / size:.1f} {sign}"
-    return f"{number:.0f}"
-
-
-def _time(seconds: float) -> str:
-    """A duration.
-
-    >>> _time(59), _time(600), _time(7300)
-    ('59 s', '10 min', '2.0 h')
-    """
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

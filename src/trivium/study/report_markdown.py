@@ -55,9 +55,9 @@ def markdown(run: Run) -> str:
         _causes(run),
         "## Arms and what they cost, mean per seed",
         table(
-            ("arm", "updates", "tokens", "time", "reads"),
-            [(a.name, a.updates, a.tokens, a.seconds, a.reads) for a in arms],
-            "lrrrl",
+            ("arm", "updates", "tokens", "FLOPs", "time", "reads"),
+            [(a.name, a.updates, a.tokens, a.flops, a.seconds, a.reads) for a in arms],
+            "lrrrrl",
         ),
         bullets([f"{short(a.name)}: {a.stages}" for a in arms if a.stages != NOTHING]),
         wrapped(plain(" ".join(cost_notes(run)))) if cost_notes(run) else "",

@@ -16,6 +16,7 @@ from trivium.study.report_text import (
     count,
     duration,
     number,
+    operations,
     plural,
     points,
     short,
@@ -50,6 +51,7 @@ class ArmRow:
     others: Mapping[str, str]
     updates: str
     tokens: str
+    flops: str
     seconds: str
     failed: str | None
 
@@ -131,6 +133,7 @@ def _arm_row(run: Run, name: str, arm: JSON) -> ArmRow:
         others={metric: _over_seeds(run, name, split, metric) for metric in other_metrics(run)},
         updates=_spent(arm.get("updates"), (about.get("budget") or {}).get("updates")),
         tokens=count(arm.get("tokens") or None),
+        flops=operations(arm.get("flops") or None),
         seconds=duration(arm.get("seconds") or None),
         failed=str(arm["failed"]) if arm.get("failed") else None,
     )

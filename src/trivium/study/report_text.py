@@ -117,6 +117,16 @@ def count(value: JSON) -> str:
     return f"{found / 1e6:,.1f} M" if found >= 1e6 else f"{found:,.0f}"
 
 
+def operations(value: JSON) -> str:
+    """Floating-point operations.
+
+    >>> operations(1.234e15), operations(None)
+    ('1.2e+15', '–')
+    """
+    found = number(value)
+    return NOTHING if found is None else f"{found:.1e}"
+
+
 def nearness(value: JSON) -> str:
     """A KL reduction in nats, with its sign.
 

@@ -43,11 +43,13 @@ from trivium.study.arms import (
     spelled_stage,
 )
 from trivium.study.beside import Candidates, rows_beside
+from trivium.study.budget import Decision, within_budget
 from trivium.study.factors import Question, factor_questions
 from trivium.study.fitting import Ground, Shared, fit_masker
 from trivium.study.hiding_arms import Hider, look, overlaps, told, worth_a_look
 from trivium.study.inputs import load_candidates, load_inputs, worker_count
 from trivium.study.judging import judge_linear, judge_model, score_line
+from trivium.study.lengths import update_costs
 from trivium.study.linear import LINEAR_MODELS
 from trivium.study.looks import Look, plan_looks
 from trivium.study.manifest import now, provenance
@@ -181,7 +183,9 @@ def _begun(
     store = Store(Path(runs) / config.name)
     with store.owned(), engine.using(_cluster(config)):
         store.sweep()
-        yield _Run(config, store, reporter or Silent(), command or _command(verb, study, overrides, runs))
+        decided = within_budget(config, store, reporter or Silent()) if verb == "run" else None
+        told = command or _command(verb, study, overrides, runs)
+        yield _Run(config, store, reporter or Silent(), told, decided)
 
 
 def _cluster(config: StudyConfig) -> engine.Ray | None:
@@ -196,18 +200,27 @@ def _cluster(config: StudyConfig) -> engine.Ray | None:
 class _Run:
     """A study on its way, step by step."""
 
-    def __init__(self, config: StudyConfig, store: Store, reporter: Reporter, command: str) -> None:
-        self.config, self.store, self.reporter, self.command = config, store, reporter, command
-        self.screens = build(Screens, config.screens, "screens")
-        self.arms: dict[str, Arm] = resolve(config)
+    def __init__(
+        self,
+        config: StudyConfig,
+        store: Store,
+        reporter: Reporter,
+        command: str,
+        decided: tuple[Decision, Artifact] | None = None,
+    ) -> None:
+        self.decision = None if decided is None else decided[0]
+        self.config = config if self.decision is None else self.decision.apply(config)
+        self.store, self.reporter, self.command = store, reporter, command
+        self.screens = build(Screens, self.config.screens, "screens")
+        self.arms: dict[str, Arm] = resolve(self.config)
         self.origins: dict[Spec, JSON] = {
             spec: {**origin(spec), **software()} for spec in dict.fromkeys(arm.spec for arm in self.arms.values())
         }
-        self.asked = questions(self.arms, config.baseline)  # before lengths differ
-        self.seeds = config.seed_list
+        self.asked = questions(self.arms, self.config.baseline)  # before lengths differ
+        self.seeds = self.config.seed_list
         self.failed: dict[str, str] = {}
         self.trained: dict[tuple[str, int], list[Path]] = {}
-        self.made: list[Artifact] = []
+        self.made: list[Artifact] = [] if decided is None else [decided[1]]
         self.begun = time.monotonic()
         self.manifest: dict[str, JSON] = {}
 
@@ -249,8 +262,9 @@ class _Run:
         first = self.seeds[0]
         tokens = {arm: reading_tokens(prepared[arm, first].reading.folder) for arm in self.arms}
         beside = {arm: rows_beside(prepared[arm, first].auxiliary) for arm in self.arms}
+        costs = {arm: self._costs(arm, prepared[arm, first]) for arm in self.arms}
         rows = len(self.task.rows("train"))
-        self.arms = equalise(self.arms, rows, tokens, beside, task=self.task.name, equal=self.config.equal)
+        self.arms = equalise(self.arms, rows, tokens, beside, costs, task=self.task.name, equal=self.config.equal)
 
     def _looks(self) -> tuple[Look, ...]:
         """When results are looked at; once, if no seeds are to be added."""
@@ -296,6 +310,7 @@ class _Run:
             notes.append(f"linear: no linear model of words answers a {self.task.kind} task, so none stands beside.")
         tasks = load_candidates(self.config, self.arms)
         notes += [f"{one.name}: {note}" for one in tasks for note in one.notes]
+        notes += [] if self.decision is None else [self.decision.told()]
         self.candidates = Candidates(self.task, tasks, worker_count(self.config))
         for note in notes:
             self.reporter.say(note)
@@ -316,6 +331,7 @@ class _Run:
             "rows": {part: table.num_rows for part, table in self.task.tables.items()},
             "notes": notes,
             "command": self.command,
+            **({} if self.decision is None else {"budget": asdict(self.decision)}),
         }
         self._write_manifest("running")
         self.sealed = self._keep(
@@ -343,6 +359,12 @@ class _Run:
                 save_reading(arm.spec, self.task.sealed(), texts, stages, folder, beside)
 
         return Prepared(documents, auxiliary, self._keep(self.store.make("reading", inputs, write)))
+
+    def _costs(self, name: str, prepared: Prepared) -> list[float]:
+        """What an update of each stage takes of what arms spend alike, by what the first seed reads."""
+        chosen = [] if prepared.auxiliary is None else load_choice(prepared.auxiliary.folder)
+        task, reading = self.task.sealed(), prepared.reading.folder
+        return update_costs(self.config.equal, self.arms[name], self.arms[name].spec, task, reading, chosen)
 
     def _fit_maskers(self, prepared: Mapping[tuple[str, int], Prepared]) -> dict[tuple[str, int], Artifact]:
         """Let maskers that learn first do so, here and not in the workers: arms and seeds share what they can."""
@@ -570,12 +592,11 @@ class _Run:
             return ArmResult(name, None, 0, 0, 0.0, self.failed[name])
         counts = np.stack([self._counts(scores[name, seed]) for seed in self.seeds])
         spent = [[_trace(folder) for folder in stages[name, seed]] for seed in self.seeds]
-        means = {
-            k: sum(t[k] for traces in spent for t in traces) / len(spent) for k in ("updates", "tokens", "seconds")
-        }
-        return ArmResult(
-            name, counts, round(means["updates"]), round(means["tokens"]), round(means["seconds"], 1), None
+        updates, tokens, seconds, flops = (
+            sum(trace.get(what, 0) for traces in spent for trace in traces) / len(spent)
+            for what in ("updates", "tokens", "seconds", "flops")  # artifacts of older versions know of no operations
         )
+        return ArmResult(name, counts, round(updates), round(tokens), round(seconds, 1), None, flops)
 
     def _counts(self, found: Score) -> Counts:
         return kind_of(self.task).counts(found.gold, found.predicted, self.task.labels)

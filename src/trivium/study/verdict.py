@@ -65,6 +65,7 @@ class ArmResult:
         tokens: Tokens seen, mean over seeds.
         seconds: Time to train, mean over seeds.
         failed: Why it could not be trained; none if it could.
+        flops: Floating-point operations of its training, mean over seeds; 0 where they are not known.
     """
 
     name: str
@@ -73,6 +74,7 @@ class ArmResult:
     tokens: int
     seconds: float
     failed: str | None
+    flops: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ class ArmScore:
     tokens: int
     seconds: float
     failed: str | None
+    flops: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -384,7 +387,7 @@ class _Reading:
 
 
 def _score(arm: ArmResult, metric: "Metric") -> ArmScore:
-    cost = (arm.updates, arm.tokens, arm.seconds, arm.failed)
+    cost = (arm.updates, arm.tokens, arm.seconds, arm.failed, arm.flops)
     if arm.outcomes is None:
         return ArmScore(None, None, (), *cost)
     values = metric(arm.outcomes.sum(1))

@@ -20,7 +20,7 @@ def make_optimizer(encoder: Encoder, stage: Stage) -> torch.optim.AdamW:
     depth = int(getattr(encoder.backbone.config, "num_hidden_layers", 0))
     for name, parameter in encoder.named_parameters():
         layer = layer_of(name, depth)
-        frozen = stage.freeze > 0 and layer < min(stage.freeze, depth)
+        frozen = is_frozen(name, encoder, stage.freeze)
         parameter.requires_grad_(not frozen)
         if not frozen:
             peak = stage.lr * stage.layer_decay ** (depth - layer)
@@ -34,6 +34,12 @@ def make_optimizer(encoder: Encoder, stage: Stage) -> torch.optim.AdamW:
         eps=1e-6,
         fused=True,
     )
+
+
+def is_frozen(name: str, encoder: Encoder, freeze: int) -> bool:
+    """Whether a weight of an encoder stays as it is where the lowest so many layers, and the embeddings, do."""
+    depth = int(getattr(encoder.backbone.config, "num_hidden_layers", 0))
+    return freeze > 0 and layer_of(name, depth) < min(freeze, depth)
 
 
 def layer_of(name: str, depth: int) -> int:

@@ -95,7 +95,7 @@ def test_a_mistake_is_told_with_its_key(changes: dict[str, Any], told: str) -> N
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"arms": {}}, "arms: .*at least 1 item"),
+        ({"arms": {}}, "arms: expected one or more arms, or a grid; found neither"),
         ({"arms": {"finetune": {"stages": []}}}, "arms.finetune.stages: .*at least 1 item"),
         ({"arms": {"finetune": None}}, "arms.finetune: expected a mapping"),
         ({"arms": {**STUDY["arms"], "linear": FINETUNE}}, "arms: the name 'linear' is taken"),

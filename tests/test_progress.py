@@ -121,6 +121,7 @@ def test_ctrl_c_stops_cleanly_and_the_command_that_it_prints_goes_on(file: Path,
     with subprocess.Popen(
         [sys.executable, "-u", "-m", "trivium.cli", *options],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests may run where it is ignored
     ) as process:  # fmt: skip
         assert process.stdout is not None
         next(line for line in process.stdout if line.startswith("  tapt, seed 0, tapt: done"))

@@ -80,7 +80,7 @@ FINETUNE = {"stages": [{"preset": "finetune"}]}
         ),
         ({"baseline": "tuned"}, "study.yaml, baseline: expected one of the arms (finetune, tlm), found 'tuned'."),
         ({"equal": "rows"}, "study.yaml, equal: expected 'updates', 'tokens', 'flops' or 'nothing', found 'rows'"),
-        ({"budget": "soon"}, "study.yaml, budget: String should match pattern"),
+        ({"budget": "soon"}, "study.yaml, budget: expected a time such as 90s, 30m or 2h, found 'soon'"),
         ({"engine": {"kind": "spark"}}, "study.yaml, engine.kind: expected 'local' or 'ray', found 'spark'"),
         ({"engine": "spark"}, "study.yaml, engine.kind: expected 'local' or 'ray', found 'spark'"),
         ({"linear": "maybe"}, "study.yaml, linear: expected a valid boolean, unable to interpret input, found 'maybe'"),

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from trivium.core import Split, Stream
 from trivium.errors import ConfigError
@@ -210,9 +211,15 @@ class StudyConfig(_Strict):
         None,
         description="The time that the study may take, such as 90s, 30m or 2h: as many seeds (three if it can be) and "
         "as large a part of every stage's updates or epochs as fit. Decided once for a run folder.",
-        pattern=r"^[0-9]+(\.[0-9]+)?[smh]$",
     )
     engine: EngineConfig = EngineConfig()
+
+    @field_validator("budget")
+    @classmethod
+    def _a_time(cls, given: str | None) -> str | None:
+        if given is not None and not re.fullmatch(r"\d+(\.\d+)?[smh]", given):
+            raise PydanticCustomError("budget", "expected a time such as 90s, 30m or 2h")
+        return given
 
     @property
     def budget_seconds(self) -> float | None:

@@ -311,6 +311,28 @@ def test_presets_are_shortened_by_the_lengths_they_have() -> None:
     assert stage == {"preset": "finetune", "epochs": 5.0}
 
 
+def test_a_stage_that_a_cell_of_a_grid_leaves_out_is_shortened_as_well() -> None:
+    stages = [{"preset": "adapt", "updates": 40}, {"preset": "finetune", "updates": 60}]
+    grid = {"documents": {"none": None, "some": {"kind": "random", "max_tokens": 99}}, "stages": stages}
+    raw = {"name": "s", "task": {"path": "t"}, "corpus": "c.txt", "grid": grid, "budget": "1h"}
+    short = shortened(parse_config(raw, "s.yaml"), [0], 0.5)
+    assert [[stage["updates"] for stage in arm.stages] for arm in short.arms.values()] == [[20, 30], [20, 30]]
+    assert [len(arm.recipe.stages) for arm in resolve(short).values()] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("given", "seeds", "most"),
+    [("3h", 3, 12), ("2h", 3, 8), ("22m", 3, None), ("2m", 1, None)],
+)
+def test_a_study_that_adds_seeds_adds_no_more_than_fit(given: str, seeds: int, most: int | None) -> None:
+    study = with_budget(given, 3).model_copy(update={"adaptive": True})
+    found = decide(study, costing(10.0, 1.0))  # twice 10 + 400 for each seed
+    applied = found.apply(study)
+    assert applied.seeds == list(range(seeds))
+    assert (applied.adaptive_config.most if applied.adaptive_config else None) == most
+    assert len(applied.most_seeds) == len(found.seeds)
+
+
 def test_a_run_decides_once(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study = config(data, budget="10m", seeds=4, linear=False)
     timed = []

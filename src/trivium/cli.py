@@ -132,10 +132,7 @@ def masker(
     from trivium.study.runner import choose_maskers
 
     told = choose_maskers(study, overrides or [], runs=runs, reporter=_reporter(as_json, quiet))
-    if as_json:
-        typer.echo(json.dumps(told, indent=2, ensure_ascii=False))
-    else:
-        print_hiding(told, Console())
+    _show(told, as_json, print_hiding)
 
 
 @app.command()
@@ -152,10 +149,7 @@ def auxiliary(
     from trivium.study.runner import choose_tasks
 
     told = choose_tasks(study, overrides or [], runs=runs, reporter=_reporter(as_json, quiet))
-    if as_json:
-        typer.echo(json.dumps(told, indent=2, ensure_ascii=False))
-    else:
-        print_beside(told, Console())
+    _show(told, as_json, print_beside)
 
 
 @app.command()
@@ -295,6 +289,13 @@ def _command_line() -> str:
     program, *arguments = sys.argv
     name = "python -m trivium.cli" if program.endswith(".py") else Path(program).name
     return f"{name} {shlex.join(arguments)}"
+
+
+def _show(told: Any, as_json: bool, show: Callable[[Any, Console], None]) -> None:
+    if as_json:
+        typer.echo(json.dumps(told, indent=2, ensure_ascii=False))
+    else:
+        show(told, Console())
 
 
 def _finish(study: Any, as_json: bool) -> None:

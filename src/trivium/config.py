@@ -234,6 +234,21 @@ class StudyConfig(_Strict):
         return list(range(self.seeds)) if isinstance(self.seeds, int) else list(self.seeds)
 
     @property
+    def most_seeds(self) -> list[int]:
+        """The seeds one by one, with those that may be added."""
+        adaptive = self.adaptive_config
+        return self.seeds_up_to(len(self.seed_list) if adaptive is None else adaptive.most)
+
+    def seeds_up_to(self, many: int) -> list[int]:
+        """The seeds that the study file names, and after the largest as many as are needed.
+
+        >>> StudyConfig(name="s", task={"path": "t"}, seeds=[3, 1]).seeds_up_to(4)
+        [3, 1, 4, 5]
+        """
+        given = self.seed_list
+        return [*given, *range(max(given) + 1, max(given) + 1 + many - len(given))]
+
+    @property
     def adaptive_config(self) -> AdaptiveConfig | None:
         """How seeds are added, if they are."""
         return (AdaptiveConfig() if self.adaptive else None) if isinstance(self.adaptive, bool) else self.adaptive

@@ -22,7 +22,7 @@ from trivium.masking import RandomTokens
 from trivium.store import Artifact, Store
 from trivium.training.loop import run_stage
 from trivium.training.models import make_tokenizer
-from trivium.training.recipes import Spec, make_stage
+from trivium.training.recipes import Spec
 
 Phase = Callable[[str, int, int], None]
 
@@ -93,10 +93,7 @@ class StoredBank:
 
     def stage(self, preset: str, **changes: Any) -> Stage:
         """A stage with rates that suit the encoder; no dev rows steer it."""
-        own = self.effort
-        keys = {"max_length": own.max_length, "freeze": own.freeze, "patience": None, "keep_best": False}
-        given = {name: value for name in ("lr", "batch_rows") if (value := getattr(own, name)) is not None}
-        return make_stage({"preset": preset, **keys, **given, **changes}, self.ground.spec, preset)
+        return self.effort.stage(self.ground.spec, preset, **changes)
 
     def sample(self, task: Task) -> Task:
         """The task with as many of its training rows as may be looked at."""
@@ -140,8 +137,7 @@ class StoredBank:
 
     @property
     def _multitask(self) -> Stage:
-        own = self.effort
-        return self.stage("multitask", epochs=own.trial_epochs, sampling=own.sampling, auxiliary_cap=own.auxiliary_cap)
+        return self.effort.multitask(self.ground.spec)
 
     @property
     def _alone(self) -> Stage:

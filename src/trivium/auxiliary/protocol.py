@@ -10,6 +10,7 @@ import numpy as np
 from trivium.core import JSON, Floats, Ints, Stage, Task
 from trivium.encoders import Encoder
 from trivium.errors import ConfigError
+from trivium.training.recipes import Spec, make_stage
 
 if TYPE_CHECKING:
     from trivium.auxiliary.importance import Estimator, Importance
@@ -101,6 +102,22 @@ class Effort:
                 raise ConfigError(f"{name}: expected at least 1, found {value}.")
         if not 0 < self.kept < 1:
             raise ConfigError(f"kept: expected a share between 0 and 1, found {self.kept}.")
+
+    def stage(self, spec: Spec, preset: str, **changes: Any) -> Stage:
+        """A stage of its trainings: rates suit the encoder where none are given, and no dev rows steer it."""
+        keys = {"max_length": self.max_length, "freeze": self.freeze, "patience": None, "keep_best": False}
+        given = {name: value for name in ("lr", "batch_rows") if (value := getattr(self, name)) is not None}
+        return make_stage({"preset": preset, **keys, **given, **changes}, spec, preset)
+
+    def multitask(self, spec: Spec) -> Stage:
+        """The stage of a trial."""
+        return self.stage(
+            spec,
+            "multitask",
+            epochs=self.trial_epochs,
+            sampling=self.sampling,
+            auxiliary_cap=self.auxiliary_cap,
+        )
 
 
 class Bank(Protocol):

@@ -1,4 +1,4 @@
-"""Numbers that are not known for sure: what is expected, and the ends between which it should lie nine times in ten."""
+"""Numbers that are not known for sure: what is expected, and the ends that are meant to hold nine times in ten."""
 
 import math
 import time
@@ -23,7 +23,7 @@ class Band:
 
     Attributes:
         value: What is expected.
-        low: What it should not fall below, nine times in ten with ``high``.
+        low: What it is not meant to fall below; with ``high``, nine times in ten.
         high: What it should not exceed.
     """
 

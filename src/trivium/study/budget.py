@@ -16,6 +16,7 @@ from trivium.errors import ConfigError
 from trivium.store import Artifact, Store
 from trivium.study.arms import resolve
 from trivium.study.progress import Reporter
+from trivium.training.recipes import make_stage
 
 _FEWEST = 3  # seeds, if it can be
 _LEAST = 0.1  # of the lengths in the file
@@ -33,7 +34,7 @@ class Decision:
         seconds_low: The lower end of that.
         seconds_high: The upper end, which fits.
         seeds: The seeds.
-        asked: How many seeds the file asks for.
+        asked: How many seeds the file asks for, or adds at most.
         share: Which part of every stage's updates or epochs is left.
     """
 
@@ -57,8 +58,15 @@ class Decision:
         return f"budget {self.budget}: {seeds}, and every stage at {length}.{few}"
 
     def apply(self, config: StudyConfig) -> StudyConfig:
-        """The study as it fits, with lengths and seeds written out and no budget any more."""
-        return shortened(config, list(self.seeds), self.share).model_copy(update={"budget": None})
+        """The study as it fits, with lengths and seeds written out and no budget any more.
+
+        One that adds seeds begins with as many as before, and adds none beyond those that fit.
+        """
+        adaptive, first = config.adaptive_config, len(config.seed_list)
+        adds = adaptive is not None and len(self.seeds) > first
+        more = adaptive.model_copy(update={"most": len(self.seeds)}) if adaptive is not None and adds else False
+        kept = shortened(config, list(self.seeds[:first] if adds else self.seeds), self.share)
+        return kept.model_copy(update={"budget": None, "adaptive": more})
 
 
 def shortened(config: StudyConfig, seeds: list[int], share: float) -> StudyConfig:
@@ -72,7 +80,8 @@ def shortened(config: StudyConfig, seeds: list[int], share: float) -> StudyConfi
     arms = {}
     for name, arm in resolve(config).items():
         options = []
-        for given, stage in zip(config.arms[name].stages, arm.recipe.stages, strict=True):
+        for i, given in enumerate(config.arms[name].stages):
+            stage = make_stage(given, arm.spec, f"arms.{name}.stages.{i}")
             if share == 1:
                 options.append(given)
             elif stage.updates is not None:
@@ -94,7 +103,7 @@ def decide(config: StudyConfig, planned: Callable[[StudyConfig], tuple[float, fl
     Raises:
         ConfigError: nothing fits; it says what would.
     """
-    limit, seeds = config.budget_seconds, config.seed_list
+    limit, seeds = config.budget_seconds, config.most_seeds
     assert limit is not None
 
     def taking(many: int, share: float) -> Decision:

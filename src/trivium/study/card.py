@@ -83,7 +83,7 @@ def card(run: Run, arm: str, seed: int, config: JSON) -> str:
 def _base_model(run: Run) -> str | None:
     """The hub's name of the encoder that training began with, if it has one."""
     name = (run.settings.get("encoder") or {}).get("pretrained")
-    if not isinstance(name, str) or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or Path(name).exists():
+    if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", name) or Path(name).exists():
         return None
     return name if locate(name) == name else None
 

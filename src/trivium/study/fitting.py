@@ -89,7 +89,7 @@ class Ground:
         )
 
 
-def fit_masker(store: Store, arm: Arm, spec: Spec, ground: Ground, seed: int, reporter: Reporter) -> Artifact | None:
+def fit_masker(store: Store, arm: Arm, ground: Ground, seed: int, reporter: Reporter) -> Artifact | None:
     """The artifact of an arm's masker, made or found; none where it needs to learn nothing.
 
     A masker whose class does not say ``seeded`` is the same for all seeds of arms that read the same.
@@ -97,7 +97,6 @@ def fit_masker(store: Store, arm: Arm, spec: Spec, ground: Ground, seed: int, re
     Args:
         store: Where it is kept.
         arm: Whose masker.
-        spec: The study's encoder.
         ground: What it learns from.
         seed: The arm's seed.
         reporter: Who is told how it goes.
@@ -126,7 +125,7 @@ def fit_masker(store: Store, arm: Arm, spec: Spec, ground: Ground, seed: int, re
     resume = store.partial("masker", inputs)
 
     def write(folder: Path) -> None:
-        known = ground.shared.known(seen, lambda: ground.know(spec, own, longest))
+        known = ground.shared.known(seen, lambda: ground.know(arm.spec, own, longest))
         if compares(masker):
             known = replace(known, background=ground.shared.background)
         with reporter.phase(f"learning what to hide for {arm.name}") as bar:

@@ -142,7 +142,7 @@ class Plan:
             f"{_gib(one.value)} GiB for each worker",
             f"disk      about {_mib(disk.value)} MiB ({_mib(disk.low)} to {_mib(disk.high)}) in the run folder",
             f"compute   {self.flops.value:.1e} FLOPs of training",
-            "Ranges should hold nine times in ten; early stopping and patience reach to their lower ends.",
+            "Ranges are meant to hold nine times in ten; early stopping and patience reach to their lower ends.",
         ]
 
 

@@ -29,7 +29,6 @@ from trivium.study.foresight import Scene, some_rows, tolerant
 from trivium.study.rehearsal import Rehearsal
 from trivium.study.timing import Timing
 from trivium.training import StudyModels, new_encoder, torch_device
-from trivium.training.recipes import make_stage
 from trivium.training.turns import planned_updates
 
 _FIRST = 24  # rows of each task that are tried first
@@ -151,10 +150,7 @@ class DryBank:
 
     def stage(self, preset: str, **changes: Any) -> Stage:
         """As a stored bank has it."""
-        own = self.effort
-        keys = {"max_length": own.max_length, "freeze": own.freeze, "patience": None, "keep_best": False}
-        given = {name: value for name in ("lr", "batch_rows") if (value := getattr(own, name)) is not None}
-        return make_stage({"preset": preset, **keys, **given, **changes}, self.timing.spec, preset)
+        return self.effort.stage(self.timing.spec, preset, **changes)
 
     def sample(self, task: Task) -> Task:
         """The rows that are there."""
@@ -194,8 +190,7 @@ class DryBank:
 
     @property
     def _multitask(self) -> Stage:
-        own = self.effort
-        return self.stage("multitask", epochs=own.trial_epochs, sampling=own.sampling, auxiliary_cap=own.auxiliary_cap)
+        return self.effort.multitask(self.timing.spec)
 
     def _training(self, stage: Stage, beside: Sequence[Task], task: Task | None = None) -> Band:
         """A training of a task beside others."""

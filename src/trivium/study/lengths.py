@@ -12,17 +12,15 @@ from trivium.study.arms import Arm, settled
 from trivium.study.reading import load_documents, load_reading_tokenizer
 from trivium.training import new_encoder
 from trivium.training.loop import StageRun
-from trivium.training.recipes import Spec
-from trivium.training.spending import flops_per_token, rate_of
+from trivium.training.spending import cost, flops_per_token, rate_of
 
 
-def update_costs(equal: str, arm: Arm, spec: Spec, task: Task, reading: Path, beside: Sequence[Task]) -> list[float]:
+def update_costs(equal: str, arm: Arm, task: Task, reading: Path, beside: Sequence[Task]) -> list[float]:
     """What an update of each stage of an arm takes.
 
     Args:
         equal: ``tokens``, ``flops``, or anything else for the updates themselves.
         arm: The arm.
-        spec: The study's encoder.
         task: The task, sealed.
         reading: Folder of the arm's tokenizer and documents.
         beside: The tasks that the arm learns beside it.
@@ -34,16 +32,9 @@ def update_costs(equal: str, arm: Arm, spec: Spec, task: Task, reading: Path, be
     if equal not in ("tokens", "flops"):
         return [1.0] * len(stages)
     tokenizer, longest = load_reading_tokenizer(reading), max(stage.max_length for stage in stages)
-    encoder = new_encoder(spec, tokenizer, longest, seed=0)
+    encoder = new_encoder(arm.spec, tokenizer, longest, seed=0)
 
     def run(stage: Stage) -> StageRun:
         return StageRun(encoder, stage, task, load_documents(reading, stage.max_length), RandomTokens(), 0, beside)
 
-    return [cost_of(equal, run(stage)) for stage in stages]
-
-
-def cost_of(equal: str, run: StageRun) -> float:
-    """What an update of a stage takes of what is to be equal."""
-    if equal == "tokens":
-        return rate_of(run).read
-    return flops_per_token(run.encoder, run.stage.freeze) * rate_of(run).computed if equal == "flops" else 1.0
+    return [cost(equal, rate_of(run(stage)), flops_per_token(encoder, stage.freeze)) for stage in stages]

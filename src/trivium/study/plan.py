@@ -3,7 +3,7 @@
 ``trivium check`` prints it. It reads and screens all the data, and leaves nothing in the run folder. Steps are those of
 ``timing``, what choices take is foreseen by ``foresight``, and what no step tells (workers that begin and are in each
 other's way, loading and saving, memory, disk) by ``rehearsal``. What is measured is real (this encoder, these texts,
-this machine); what is multiplied is an estimate, and stands with a band in which it should lie nine times in ten.
+this machine); what is multiplied is an estimate, and stands with a band that is meant to hold nine times in ten.
 
 A masker that learns first has a random one stand for it while steps are timed, and all candidates stand for the tasks
 that will be chosen to be learned beside.
@@ -67,6 +67,9 @@ def make_plan(study: StudyConfig | Path | str, overrides: Sequence[str] = (), re
     if config.budget is not None:
         decision = decide(config, planner.takes)
         config, notes = decision.apply(config), [*notes, decision.told()]
+    first, most = len(config.seed_list), len(config.most_seeds)
+    if most > first:
+        notes.append(f"adaptive: this is for {first} seeds; up to {most} may be trained.")
     if planner.corpus is not None:
         with reporter.phase("looking for duplicates and held-out texts") as bar:
             notes += [*planner.corpus.notes, *_screened(planner.task, planner.corpus, planner.screens, bar)]
@@ -120,10 +123,7 @@ class Planner:
     @property
     def notes(self) -> list[str]:
         """What loading decided."""
-        adaptive, first = self.config.adaptive_config, len(self.config.seed_list)
-        more = f"adaptive: this is for {first} seeds; up to {adaptive.most} may be trained." if adaptive else None
-        notes = [*self.task.notes, *(f"{one.name}: {note}" for one in self.candidates for note in one.notes)]
-        return [*notes, more] if more else notes
+        return [*self.task.notes, *(f"{one.name}: {note}" for one in self.candidates for note in one.notes)]
 
     def takes(self, config: StudyConfig) -> tuple[float, float, float]:
         """Seconds of such a study: what is expected, and both ends."""

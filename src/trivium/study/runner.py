@@ -228,7 +228,7 @@ class _Run:
         self._open()
         looks = self._looks()
         for many in range(1, len(looks) + 1):
-            self.seeds = self._seeds(looks[many - 1].seeds)
+            self.seeds = self.config.seeds_up_to(looks[many - 1].seeds)
             verdict = self._until_here(looks[:many], looks[-1])
             if verdict.settled:
                 break
@@ -272,11 +272,6 @@ class _Run:
         if adaptive is None:
             return (Look(first, ALPHA),)
         return plan_looks(first, adaptive.step, adaptive.most)
-
-    def _seeds(self, many: int) -> list[int]:
-        """The seeds that the study file names, and as many after the largest as are needed."""
-        given = self.config.seed_list
-        return [*given, *range(max(given) + 1, max(given) + 1 + many - len(given))]
 
     def choose(self) -> dict[str, JSON]:
         self._open()
@@ -364,7 +359,7 @@ class _Run:
         """What an update of each stage takes of what arms spend alike, by what the first seed reads."""
         chosen = [] if prepared.auxiliary is None else load_choice(prepared.auxiliary.folder)
         task, reading = self.task.sealed(), prepared.reading.folder
-        return update_costs(self.config.equal, self.arms[name], self.arms[name].spec, task, reading, chosen)
+        return update_costs(self.config.equal, self.arms[name], task, reading, chosen)
 
     def _fit_maskers(self, prepared: Mapping[tuple[str, int], Prepared]) -> dict[tuple[str, int], Artifact]:
         """Let maskers that learn first do so, here and not in the workers: arms and seeds share what they can."""
@@ -374,7 +369,7 @@ class _Run:
             choices, spec = prepared[name, seed], self.arms[name].spec
             head, origin = self.heads.get(spec), self._origin_with_head(spec)
             ground = Ground(self.sealed, choices.reading, choices.documents, head, origin, shared)
-            made = fit_masker(self.store, self.arms[name], spec, ground, seed, self.reporter)
+            made = fit_masker(self.store, self.arms[name], ground, seed, self.reporter)
             if made is not None:
                 fitted[name, seed] = self._keep(made)
         return fitted

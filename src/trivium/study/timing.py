@@ -23,7 +23,7 @@ from trivium.study.reading import window_lengths
 from trivium.training import encode_documents, make_tokenizer, new_encoder, torch_device
 from trivium.training.loop import StageRun
 from trivium.training.recipes import Spec
-from trivium.training.spending import Rate, flops_per_token, rate_of
+from trivium.training.spending import Rate, cost, flops_per_token, rate_of
 from trivium.training.turns import take_turns
 
 _SAMPLE = 2000  # documents that stand for those an arm will read
@@ -73,10 +73,6 @@ class Steps:
     rate: Rate
     flops: float
 
-    def cost(self, equal: str) -> float:
-        """What an update takes of what arms spend alike."""
-        return {"tokens": self.rate.read, "flops": self.flops * self.rate.computed}.get(equal, 1.0)
-
 
 class Timing:
     """Times steps; stages that differ in length and rate alone are timed once."""
@@ -102,10 +98,12 @@ class Timing:
 
     def costs(self, arms: Mapping[str, Arm], equal: str) -> dict[str, list[float]]:
         """What an update of each stage takes of what arms spend alike (``lengths.update_costs``)."""
-        return {
-            name: [self.steps(stage, arm.recipe.masker).cost(equal) for stage in arm.recipe.stages]
-            for name, arm in arms.items()
-        }
+
+        def of(arm: Arm, stage: Stage) -> float:
+            steps = self.steps(stage, arm.recipe.masker)
+            return cost(equal, steps.rate, steps.flops)
+
+        return {name: [of(arm, stage) for stage in arm.recipe.stages] for name, arm in arms.items()}
 
     def _document_tokens(self, arm: Arm) -> int:
         if not self.texts or self.corpus is None:

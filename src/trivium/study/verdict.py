@@ -110,9 +110,9 @@ class Comparison:
             if no row tells the arms apart.
         sentence: All that in words.
         p_seeds: The exact p-value of the seeds' signs alone, not corrected; see ``Effect.p_seeds``.
-        seeds_needed: Seeds that would call a true difference of so many points in four of five cases, by points, and
-            one as large as ``delta`` under ``seen``; none where it cannot be told, or where no number of seeds would,
-            the test rows being too few.
+        seeds_needed: Seeds, settled beforehand and judged at the level 0.05, that would call a true difference of so
+            many points in four of five cases, by points, and one as large as ``delta`` under ``seen``; none where it
+            cannot be told, or where no number of seeds would, the test rows being too few.
         rows_needed: Test rows that would call one as large as ``delta`` with the seeds that there are; none likewise.
     """
 

@@ -44,6 +44,21 @@ class Rate:
     computed: float
 
 
+def cost(equal: str, rate: Rate, flops: float) -> float:
+    """What an update takes of what arms spend alike.
+
+    Args:
+        equal: ``tokens``, ``flops``, or anything else for the updates themselves.
+        rate: What it reads.
+        flops: Operations of a token.
+
+    >>> rate = Rate(read=50.0, computed=64.0)
+    >>> cost("tokens", rate, 6e6), cost("flops", rate, 6e6), cost("updates", rate, 6e6)
+    (50.0, 384000000.0, 1.0)
+    """
+    return {"tokens": rate.read, "flops": flops * rate.computed}.get(equal, 1.0)
+
+
 def shares(run: StageRun) -> dict[str, float]:
     """Which share of the updates each stream of a stage has; they sum to 1."""
     turns = Counter(run.turns.turn(update)[0] for update in range(len(run.turns.cycle) * _CYCLES))

@@ -18,6 +18,7 @@ from trivium.auxiliary.protocol import Effort
 from trivium.config import StudyConfig, choose, parse_config
 from trivium.core import Stage, Task
 from trivium.documents.screens import Screens
+from trivium.encoders import Scratch
 from trivium.engine import cores
 from trivium.errors import ConfigError
 from trivium.study import budget, foresight, timing
@@ -96,6 +97,19 @@ def test_early_stopping_leaves_half_or_its_patience() -> None:
 # -- the whole plan ----------------------------------------------------------------------------------------------------
 
 
+def test_arms_with_encoders_of_their_own_are_planned_each_with_its_own(data: Path) -> None:
+    stages = [{"preset": "tapt", "updates": 4}, {"preset": "finetune", "updates": 8}]
+    arms = {"tiny": {"stages": stages}, "bert": {"stages": stages, "encoder": {"scratch": "mini"}}}
+    raw = tiny_study(data)
+    plan = make_plan(parse_config({**raw, "arms": arms, "baseline": "tiny", "linear": False}, "s.yaml"))
+    tiny, bert = ([stage.flops.value / stage.tokens for stage in plan.arms[name]] for name in ("tiny", "bert"))
+    assert min(bert) > 2 * max(tiny)
+    assert plan.encoders == 2
+    assert plan.parameters == pytest.approx(bert[-1] / 6, rel=0.1)  # heads of tasks are not counted
+    assert sum(choice.what == "reading" for choice in plan.choices) == 2  # a vocabulary for each
+    assert "2 encoders, the largest of" in plan.to_text()
+
+
 def test_every_number_stands_with_its_band_and_every_choice_is_there(data: Path) -> None:
     raw = tiny_study(data)
     raw["arms"]["pmi"] = {
@@ -146,7 +160,7 @@ def scene(data: Path, other: Task, tmp_path_factory: pytest.TempPathFactory) -> 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRIVIUM_CACHE", str(tmp_path_factory.mktemp("cache")))
         planner = Planner.of(config(data), Silent())
-    steps = Timing(planner.timing.spec, planner.task.sealed(), planner.corpus, cores(), [other])
+    steps = Timing(Scratch("tiny"), planner.task.sealed(), planner.corpus, cores(), [other])
     return Scene(steps, planner.corpus, planner.task, Screens(), 1)
 
 

@@ -57,7 +57,8 @@ class Plan:
         notes: What loading decided and the screens found.
         arms: The stages of each arm, with one seed.
         choices: What is done before training and after it, with all seeds.
-        parameters: Weights of the encoder.
+        encoders: How many encoders the arms train.
+        parameters: Weights of the largest.
         seeds: How many seeds.
         workers: How many jobs run at a time.
         training: Time in which all arms are trained with all seeds.
@@ -75,6 +76,7 @@ class Plan:
     notes: tuple[str, ...]
     arms: Mapping[str, tuple[StagePlan, ...]]
     choices: tuple[ChoicePlan, ...]
+    encoders: int
     parameters: int
     seeds: int
     workers: int
@@ -91,7 +93,7 @@ class Plan:
 
     def to_json(self) -> dict[str, JSON]:
         """All of it, as ``trivium check --json`` prints it; a number with a band has ``_low`` and ``_high`` beside."""
-        plain = ("study", "kind", "labels", "documents", "parameters", "seeds", "workers")
+        plain = ("study", "kind", "labels", "documents", "encoders", "parameters", "seeds", "workers")
         told: dict[str, JSON] = {name: getattr(self, name) for name in plain}
         for name in ("training", "seconds", "worker_memory", "memory", "disk", "flops"):
             told |= getattr(self, name).named(name)
@@ -133,8 +135,9 @@ class Plan:
 
     def _sums(self) -> list[str]:
         whole, one, disk = self.memory, self.worker_memory, self.disk
+        few = "" if self.encoders == 1 else f"{self.encoders} encoders, the largest of "
         return [
-            f"encoder   {_large(self.parameters)} parameters, on {torch_device()}",
+            f"encoder   {few}{_large(self.parameters)} parameters, on {torch_device()}",
             f"training  {_times(self.training)} for {len(self.arms)} arms × {self.seeds} seeds, "
             f"{self.workers} at a time",
             f"in all    {_times(self.seconds)}",

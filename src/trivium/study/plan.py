@@ -20,17 +20,16 @@ import numpy as np
 from trivium.auxiliary import SELECTORS as BESIDE
 from trivium.auxiliary import AllTasks, AuxiliarySelector, NoTasks
 from trivium.config import StudyConfig, build, load_config
-from trivium.core import JSON, Corpus, Task
+from trivium.core import JSON, Corpus, Stream, Task
 from trivium.data import fingerprint64
 from trivium.documents import SELECTORS, NoDocuments
 from trivium.documents.heldout import EQUAL, HeldOut, words_of
 from trivium.documents.screens import Screens
 from trivium.encoders import Pretrained, Scratch
 from trivium.engine import cores
-from trivium.errors import ConfigError
 from trivium.masking import Fits
 from trivium.study import foresight
-from trivium.study.arms import Arm, equalise, questions, resolve, spelled, spelled_masker
+from trivium.study.arms import Arm, equalise, questions, resolve, spelled, spelled_encoder, spelled_masker
 from trivium.study.bands import Band, spread_out
 from trivium.study.budget import decide
 from trivium.study.foreseen import ChoicePlan, Plan
@@ -43,6 +42,7 @@ from trivium.study.progress import Bar, Reporter, Silent
 from trivium.study.rehearsal import Rehearsal, peak_memory, rehearsed
 from trivium.study.timing import Timing
 from trivium.training import masks, new_encoder, seed_of
+from trivium.training.recipes import Spec
 from trivium.training.warmup import lacks_head
 
 _BLOCK = 8192  # documents screened at a time
@@ -85,7 +85,7 @@ class Planner:
         task: The task with all its splits.
         corpus: The documents, if anything reads them.
         candidates: Tasks that may be learned beside.
-        timing: Steps that were timed.
+        scenes: Of each encoder, its steps that were timed and what choices are tried with.
         screens: What is left out.
         loading: Seconds that reading the data took.
     """
@@ -94,31 +94,24 @@ class Planner:
     task: Task
     corpus: Corpus | None
     candidates: tuple[Task, ...]
-    timing: Timing
+    scenes: Mapping[Spec, Scene]
     screens: Screens
     loading: float = 0.0
 
     @classmethod
     def of(cls, config: StudyConfig, reporter: Reporter) -> "Planner":
-        """Reads the data.
-
-        Raises:
-            ConfigError: arms have encoders of their own.
-        """
+        """Reads the data."""
         arms = resolve(config)
-        if len({arm.spec for arm in arms.values()}) > 1:
-            raise ConfigError(
-                "check: expected arms with one encoder, found several, of which steps would have to be timed for each. "
-                "Check the study with one of them at a time, or leave 'budget' out and run it."
-            )
         screens = build(Screens, config.screens, "screens")
         begun = time.perf_counter()
         task, corpus = load_inputs(config, arms, reporter)
         candidates = load_candidates(config, arms)
         loading = time.perf_counter() - begun
-        spec = next(iter(arms.values())).spec
-        timing = Timing(spec, task.sealed(), corpus, worker_count(config), candidates)
-        return cls(config, task, corpus, candidates, timing, screens, loading)
+        scenes = {}
+        for spec in dict.fromkeys(arm.spec for arm in arms.values()):
+            timing = Timing(spec, task.sealed(), corpus, worker_count(config), candidates)
+            scenes[spec] = Scene(timing, corpus, task, screens, cores())
+        return cls(config, task, corpus, candidates, scenes, screens, loading)
 
     @property
     def notes(self) -> list[str]:
@@ -136,15 +129,19 @@ class Planner:
         with (reporter or Silent()).phase("timing a few steps") as bar:
             planned = {}
             for i, (name, arm) in enumerate(arms.items()):
-                planned[name] = tuple(self.timing.plan(arm, stage) for stage in arm.recipe.stages)
+                planned[name] = tuple(self.scenes[arm.spec].timing.plan(arm, stage) for stage in arm.recipe.stages)
                 bar(i + 1, len(arms) + 1)
-            heard, choices = self._rehearsal, tuple(self._choices(arms, many))
+            heard = {name: self._rehearsals[arm.spec] for name, arm in arms.items()}
+            choices = tuple(self._choices(arms, many))
             bar(1, 1)
         workers = min(worker_count(config), many * len(arms))
-        jobs = [Band.sum([s.seconds + heard.stage for s in stages]) * heard.crowding for stages in planned.values()]
-        training = heard.begin + spread_out(jobs * many, workers)
-        here = Band.exactly(float(peak_memory()))
-        worker = heard.memory if workers > 1 else Band(max(here.value, heard.memory.value), here.low, heard.memory.high)
+        jobs = [
+            Band.sum([stage.seconds + heard[name].stage for stage in stages]) * heard[name].crowding
+            for name, stages in planned.items()
+        ]
+        training = self._largest.begin + spread_out(jobs * many, workers)
+        here, worker = Band.exactly(float(peak_memory())), self._largest.memory
+        worker = worker if workers > 1 else Band(max(here.value, worker.value), here.low, worker.high)
         return Plan(
             study=config.name,
             rows={split: len(rows) for split, rows in self.task.tables.items()},
@@ -154,7 +151,8 @@ class Planner:
             notes=(),
             arms=planned,
             choices=choices,
-            parameters=self.timing.parameters,
+            encoders=len(self.scenes),
+            parameters=max(scene.timing.parameters for scene in self.scenes.values()),
             seeds=many,
             workers=workers,
             training=training,
@@ -169,29 +167,38 @@ class Planner:
         arms = resolve(config)
         rows = {one.name: len(one.rows("train")) for one in self.candidates}
         beside = {name: rows for name, arm in arms.items() if arm.auxiliary is not None}
-        costs, own = self.timing.costs(arms, config.equal), len(self.task.rows("train"))
-        read = self.timing.tokens(arms)
+        own = len(self.task.rows("train"))
+        costs: dict[str, list[float]] = {}
+        read: dict[str, dict[Stream, int]] = {}
+        for spec, scene in self.scenes.items():
+            alike = {name: arm for name, arm in arms.items() if arm.spec == spec}
+            costs |= scene.timing.costs(alike, config.equal)
+            read |= scene.timing.tokens(alike)
         return equalise(arms, own, read, beside, costs, task=self.task.name, equal=config.equal)
 
     @cached_property
-    def _trained(self) -> set[str]:
-        """What was trained to choose auxiliary tasks, which arms share."""
-        return set()
+    def _trained(self) -> dict[Spec, set[str]]:
+        """What was trained to choose auxiliary tasks, which arms with the same encoder share."""
+        return {spec: set() for spec in self.scenes}
 
     @cached_property
-    def _scene(self) -> Scene:
-        return Scene(self.timing, self.corpus, self.task, self.screens, cores())
-
-    @cached_property
-    def _rehearsal(self) -> Rehearsal:
-        """Of the arm with the largest batches: it says how much memory a worker needs."""
+    def _rehearsals(self) -> dict[Spec, Rehearsal]:
+        """Of each encoder, in the arm with the largest batches: it says how much memory a worker needs."""
         arms = self._equal(self.config)
-
-        def largest(arm: Arm) -> float:
-            return max(self.timing.steps(stage, arm.recipe.masker).rate.computed for stage in arm.recipe.stages)
-
         many = min(worker_count(self.config), len(arms) * len(self.config.seed_list))
-        return rehearsed(max(arms.values(), key=largest), self.timing, many)
+
+        def rehearsal(spec: Spec, timing: Timing) -> Rehearsal:
+            def batch(arm: Arm) -> float:
+                return max(timing.steps(stage, arm.recipe.masker).rate.computed for stage in arm.recipe.stages)
+
+            return rehearsed(max((arm for arm in arms.values() if arm.spec == spec), key=batch), timing, many)
+
+        return {spec: rehearsal(spec, scene.timing) for spec, scene in self.scenes.items()}
+
+    @property
+    def _largest(self) -> Rehearsal:
+        """Of the encoder whose workers need most memory."""
+        return max(self._rehearsals.values(), key=lambda heard: heard.memory.high)
 
     @cached_property
     def _groups(self) -> list["_Group"]:
@@ -203,36 +210,44 @@ class Planner:
                 if name not in found:
                     found[name] = _Group(what, [], seeded, *measure())
                 found[name].arms.append(arm.name)
-        if self._wants_head(arms):
-            found["head"] = _Group("head", list(arms), False, foresight.head(self._scene), _NOTHING)
+        for spec, scene in self.scenes.items():
+            alike = [arm for arm in arms.values() if arm.spec == spec]
+            if self._wants_head(alike, scene.timing):
+                who = [arm.name for arm in alike]
+                found[repr(("head", spec))] = _Group("head", who, False, foresight.head(scene), _NOTHING)
         return list(found.values())
 
     def _made_for(self, arm: Arm) -> Iterator[tuple[str, JSON, bool, Callable[[], tuple[Band, Band]]]]:
         """What is made for an arm before it is trained: what, of what, whether by every seed, and seconds and bytes."""
-        scene, read, stages = self._scene, spelled(arm.selector, SELECTORS), arm.recipe.stages
-        own, beside = arm.recipe.masker, arm.auxiliary
+        scene, read, stages = self.scenes[arm.spec], spelled(arm.selector, SELECTORS), arm.recipe.stages
+        own, beside, encoder = arm.recipe.masker, arm.auxiliary, spelled_encoder(arm.spec)
         drawn = not isinstance(arm.selector, NoDocuments) and arm.selector.seeded
         if not isinstance(arm.selector, NoDocuments):
             yield "documents", read, drawn, lambda: (foresight.documents(scene, arm), _NOTHING)
         if beside is not None and not isinstance(beside, AllTasks | NoTasks):
             seeded = bool(getattr(beside, "seeded", False))
-            yield "beside", spelled(beside, BESIDE), seeded, partial(self._beside, beside)
-            drawn = drawn or (seeded and isinstance(self.timing.spec, Scratch))
-        laid = [read, beside and spelled(beside, BESIDE), [stage.max_length for stage in stages if stage.masks]]
+            yield "beside", [encoder, spelled(beside, BESIDE)], seeded, partial(self._beside, beside, arm.spec)
+            drawn = drawn or (seeded and isinstance(arm.spec, Scratch))
+        laid = [
+            encoder,
+            read,
+            beside and spelled(beside, BESIDE),
+            [stage.max_length for stage in stages if stage.masks],
+        ]
         yield "reading", laid, drawn, lambda: foresight.reading(scene, arm)
         if isinstance(own, Fits):
             key = [laid, spelled_masker(own), max(stage.max_length for stage in stages)]
             yield "masker", key, drawn or seed_of(own, 1) == 1, lambda: (masker(scene, arm), _NOTHING)
 
-    def _beside(self, selector: AuxiliarySelector) -> tuple[Band, Band]:
-        cost = auxiliary(self._scene, selector, self._rehearsal, worker_count(self.config), self._trained)
+    def _beside(self, selector: AuxiliarySelector, spec: Spec) -> tuple[Band, Band]:
+        heard, workers = self._rehearsals[spec], worker_count(self.config)
+        cost = auxiliary(self.scenes[spec], selector, heard, workers, self._trained[spec])
         return cost.seconds, cost.disk
 
-    def _wants_head(self, arms: Mapping[str, Arm]) -> bool:
+    def _wants_head(self, arms: Sequence[Arm], timing: Timing) -> bool:
         """Whether a head for gaps may have to be warmed up first."""
-        hides = masks(stage for arm in arms.values() for stage in arm.recipe.stages)
-        spec = self.timing.spec
-        return hides and isinstance(spec, Pretrained) and lacks_head(new_encoder(spec, self.timing.tokenizer, 128, 0))
+        hides, spec = masks(stage for arm in arms for stage in arm.recipe.stages), timing.spec
+        return hides and isinstance(spec, Pretrained) and lacks_head(new_encoder(spec, timing.tokenizer, 128, 0))
 
     def _choices(self, arms: Mapping[str, Arm], many: int) -> Iterator[ChoicePlan]:
         """What is done before training and after it, with so many seeds."""
@@ -248,8 +263,10 @@ class Planner:
         yield ChoicePlan("verdict", (), 1, foresight.verdict(self._compared, asked))
 
     def _judging(self, arms: Mapping[str, Arm]) -> Band:
-        load = self._rehearsal.stage
-        return Band.sum(foresight.judging(self._scene, arm.recipe.stages, load) for arm in arms.values())
+        return Band.sum(
+            foresight.judging(self.scenes[arm.spec], arm.recipe.stages, self._rehearsals[arm.spec].stage)
+            for arm in arms.values()
+        )
 
     @cached_property
     def _compared(self) -> float:
@@ -257,13 +274,13 @@ class Planner:
 
     @cached_property
     def _linear(self) -> Band:
-        return foresight.linear(self._scene)
+        return foresight.linear(next(iter(self.scenes.values())))
 
     def _disk(self, arms: Mapping[str, Arm], many: int) -> Band:
         """Trained stages, tokens, and encoders that choices keep."""
-        stages = many * sum(len(arm.recipe.stages) for arm in arms.values())
+        stages = many * sum(len(arm.recipe.stages) * self._rehearsals[arm.spec].disk for arm in arms.values())
         others = (group.disk * float(many if group.seeded else 1) for group in self._groups)
-        return Band.sum([Band.exactly(stages * self._rehearsal.disk).off(_ODDS), *others])
+        return Band.sum([Band.exactly(stages).off(_ODDS), *others])
 
 
 @dataclass

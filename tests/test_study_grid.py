@@ -99,7 +99,7 @@ def test_a_grid_is_run_and_answers_for_its_factors(data: Path, tmp_path: Path) -
         [means["none+random"], means["none+words"]]
     )
     assert effects[0].delta == pytest.approx(expected)
-    assert "documents bm25 for none" in study.report.read_text(encoding="utf-8")
+    assert "documents bm25 instead of none" in study.report.read_text(encoding="utf-8")
     again = parse_config(yaml.safe_load((study.folder / "config.yaml").read_text()), "config.yaml")
     assert list(again.arms) == list(study.verdict.arms)
     assert run(again, runs=tmp_path).verdict == study.verdict

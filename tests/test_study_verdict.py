@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -160,6 +161,11 @@ def test_headlines(arms: list[ArmResult]) -> None:
         f"Against finetune: tlm (+{100 * of(judged(arms, PAIRS), 'tlm', 'finetune').delta:.1f}) helped; "
         "no evidence for random."
     )
+    many = [replace(arms[1], name=f"random-{n}") for n in range(6)]
+    none = judged([arms[0], *many], [(one.name, "finetune") for one in many])
+    assert none.headline == "Against finetune: no evidence for any of 6."
+    some = judged([*arms, *many], [PAIRS[1], *((one.name, "finetune") for one in many)])
+    assert some.headline.endswith(" helped; no evidence for the other 6.")
     only = judged(arms, [("tlm", "finetune"), ("tlm", "random")])
     assert only.headline == only.comparisons[0].sentence
     assert judged(arms[::3], [("finetune", "linear")]).headline.startswith("finetune is worse than linear: −")
@@ -219,12 +225,23 @@ def grid_of(rng: np.random.Generator, gains: Mapping[str, float]) -> Verdict:
 
 
 def test_a_factor_that_helps_wherever_it_is_has_a_main_effect_alone(rng: np.random.Generator) -> None:
-    reading, hiding, both = grid_of(rng, {"bm25+random": 0.3, "bm25+nmg": 0.3}).effects
+    verdict = grid_of(rng, {"bm25+random": 0.3, "bm25+nmg": 0.3})
+    reading, hiding, both = verdict.effects
+    assert verdict.headline == (
+        f"Over the whole grid: documents bm25 instead of none (+{100 * reading.delta:.1f}) helped; "
+        "no evidence for masker nmg instead of random."
+    )
     assert reading.verdict == "helped"
     assert reading.delta == pytest.approx(0.3, abs=0.06)
-    assert reading.sentence.startswith("documents bm25 for none helped: +")
+    assert reading.sentence.startswith("documents bm25 instead of none helped: +")
     assert (hiding.verdict, both.verdict) == ("no evidence", "no evidence")
-    assert both.sentence.startswith("no evidence that documents bm25 for none and masker nmg for random depend on each")
+    assert list(hiding.seeds_needed) == ["1", "2", "5", "seen"]
+    needed = [hiding.seeds_needed[size] for size in ("2", "5")]
+    assert needed[0] is None or needed[1] is not None
+    assert needed[0] is None or needed[0] >= (needed[1] or 0)
+    assert both.sentence.startswith(
+        "no evidence that documents bm25 instead of none and masker nmg instead of random depend on each"
+    )
 
 
 def test_factors_that_help_together_alone_have_an_interaction(rng: np.random.Generator) -> None:
@@ -232,6 +249,9 @@ def test_factors_that_help_together_alone_have_an_interaction(rng: np.random.Gen
     both = verdict.effects[-1]
     assert both.verdict == "helped"
     assert "do more together than by themselves: +" in both.sentence
+    assert verdict.headline.endswith(
+        "; documents bm25 instead of none and masker nmg instead of random depend on each other."
+    )
     assert verdict.lines()[-1] == both.sentence
     assert Verdict.from_json(json.loads(json.dumps(verdict.to_json()))).effects[-1].sentence == both.sentence
 
@@ -315,8 +335,8 @@ def rows_alone(delta: float, half_width: float, seeds: int = 3) -> Effect:
     ],
 )
 def test_sentences(pair: tuple[str, str], effect: Effect, p_holm: float, sentence: str) -> None:
-    reading = _Reading(effect, p_holm, 3, ALPHA, "macro_f1")
-    assert _compare(pair, reading, "finetune", 500).sentence == sentence
+    reading = _Reading(effect, p_holm, 3, ALPHA, "macro_f1", 500)
+    assert _compare(pair, reading, "finetune").sentence == sentence
 
 
 def test_lines_are_a_table_and_the_sentences() -> None:

@@ -22,7 +22,16 @@ class Question:
     @property
     def name(self) -> str:
         """In short: one change, or several that may depend on each other."""
-        return " × ".join(f"{factor} {there} for {here}" for factor, (here, there) in self.change.items())
+        return " × ".join(in_words(self.change))
+
+
+def in_words(change: Mapping[str, Sequence[str]]) -> list[str]:
+    """What is changed of each factor.
+
+    >>> in_words({"masker": ("random", "nmg")})
+    ['masker nmg instead of random']
+    """
+    return [f"{factor} {there} instead of {here}" for factor, (here, there) in change.items()]
 
 
 def factor_questions(factors: Mapping[str, Sequence[str]], cells: Mapping[str, Levels]) -> list[Question]:
@@ -41,9 +50,9 @@ def factor_questions(factors: Mapping[str, Sequence[str]], cells: Mapping[str, L
     >>> cells = {a + b: {"A": a, "B": b} for a in "ax" for b in "by"}
     >>> for question in factor_questions({"A": "ax", "B": "by"}, cells):
     ...     print(question.name, dict(question.weights))
-    A x for a {'ab': -0.5, 'ay': -0.5, 'xb': 0.5, 'xy': 0.5}
-    B y for b {'ab': -0.5, 'ay': 0.5, 'xb': -0.5, 'xy': 0.5}
-    A x for a × B y for b {'ab': 1.0, 'ay': -1.0, 'xb': -1.0, 'xy': 1.0}
+    A x instead of a {'ab': -0.5, 'ay': -0.5, 'xb': 0.5, 'xy': 0.5}
+    B y instead of b {'ab': -0.5, 'ay': 0.5, 'xb': -0.5, 'xy': 0.5}
+    A x instead of a × B y instead of b {'ab': 1.0, 'ay': -1.0, 'xb': -1.0, 'xy': 1.0}
     """
     return [
         Question(change, _weights(change, cells))

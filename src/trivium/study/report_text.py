@@ -161,13 +161,13 @@ def plural(many: int, noun: str) -> str:
     return f"{many:,} {noun}" if many == 1 else f"{many:,} {noun}s"
 
 
-def listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str], width: int = 36) -> str:
     """Names in a sentence.
 
     >>> listed(["a"]), listed(["a", "b", "c"])
     ('a', 'a, b and c')
     """
-    *first, last = map(short, names)
+    *first, last = (short(name, width) for name in names)
     return f"{', '.join(first)} and {last}" if first else last
 
 

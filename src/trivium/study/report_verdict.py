@@ -3,16 +3,20 @@
 The numbers and the verdicts themselves are read, never made, here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from trivium.core import JSON
+from trivium.study.factors import in_words
 from trivium.study.report_run import Run
 from trivium.study.report_text import count, listed, metric_name, number, plural, short, signed
 
+_NAMED = 4  # arms that a headline names, if nothing is known of them
+_WHOLE = 400  # letters: names that are short already
 LINEAR = "linear"  # the study's own reference arm; see ``trivium.study.linear``
 SYMBOLS = {"helped": "▲", "hurt": "▼", "no evidence": "○"}
 TOGETHER = {"helped": "more together", "hurt": "less together"}  # of an interaction, there is no better or worse
+CALLED = ("helped", "hurt")
 AGAINST_LINEAR = {"helped": "better", "hurt": "worse"}  # a linear model is no step of the arm: nothing helped or hurt
 
 
@@ -61,11 +65,13 @@ def title_of(run: Run) -> str:
 
 
 def headline(verdict: JSON) -> str:
-    """What was asked first, in a sentence: did the arms help against the baseline?
+    """What was asked first, in a sentence: did the arms help against the baseline, or the choices of a grid?
 
     Args:
         verdict: What ``verdict.json`` holds.
     """
+    if verdict.get("effects"):
+        return _of_grid(verdict["effects"])
     baseline = verdict["baseline"]
     against = [c for c in verdict["comparisons"] if c["baseline"] == baseline]
     if (verdict["arms"].get(baseline) or {}).get("failed"):
@@ -77,13 +83,33 @@ def headline(verdict: JSON) -> str:
         return "There is nothing to compare: the study has one arm."
     if len(against) == 1 and against[0].get("sentence"):
         return str(against[0]["sentence"])
+    return f"Against {short(baseline)}: {_called([(short(c['arm']), c) for c in against])}."
+
+
+def _of_grid(effects: Sequence[JSON]) -> str:
+    """What each choice did by itself, and which are known to depend on each other."""
+    alone = [(_changes(effect)[0], effect) for effect in effects if len(effect["change"]) == 1]
+    together = [_changes(effect) for effect in effects if len(effect["change"]) > 1 and effect["verdict"] in CALLED]
+    said = [_called(alone), *(f"{listed(changes, _WHOLE)} depend on each other" for changes in together)]
+    return f"Over the whole grid: {'; '.join(said)}."
+
+
+def _changes(effect: JSON) -> list[str]:
+    return in_words({short(factor): [*map(short, levels)] for factor, levels in effect["change"].items()})
+
+
+def _called(found: Sequence[tuple[str, JSON]]) -> str:
+    """Which helped, which hurt, and of which nothing is known; those by number, if they are many."""
     said = []
-    for word in ("helped", "hurt"):
-        arms = [f"{short(c['arm'])} ({signed(c.get('delta'))})" for c in against if c.get("verdict") == word]
-        said += [f"{', '.join(arms)} {word}"] if arms else []
-    open_ones = [c["arm"] for c in against if c.get("verdict") not in ("helped", "hurt")]
-    said += [f"no evidence for {listed(open_ones)}"] if open_ones else []
-    return f"Against {short(baseline)}: {'; '.join(said)}."
+    for word in CALLED:
+        names = [f"{name} ({signed(c.get('delta'))})" for name, c in found if c.get("verdict") == word]
+        said += [f"{', '.join(names)} {word}"] if names else []
+    unknown = [name for name, c in found if c.get("verdict") not in CALLED]
+    if len(unknown) > _NAMED:
+        said.append(f"no evidence for {'the other' if said else 'any of'} {len(unknown)}")
+    elif unknown:
+        said.append(f"no evidence for {listed(unknown, _WHOLE)}")
+    return "; ".join(said)
 
 
 def cautions(run: Run) -> list[str]:
@@ -169,7 +195,7 @@ def _question(rival: str, baseline: str) -> str:
 
 
 def _effect(effect: JSON) -> Comparison:
-    changes = [f"{factor} {there} for {here}" for factor, (here, there) in effect["change"].items()]
+    changes = _changes(effect)
     return _told(effect, " × ".join(changes), "", TOGETHER if len(changes) > 1 else {})
 
 

@@ -25,7 +25,7 @@ from trivium.core import JSON
 from trivium.errors import ArtifactError
 from trivium.seeds import numpy_rng
 from trivium.study import report_verdict
-from trivium.study.factors import Question
+from trivium.study.factors import Question, in_words
 from trivium.study.looks import Look, settled
 from trivium.study.report_text import (
     clip,
@@ -145,6 +145,9 @@ class FactorEffect:
         verdict: See there.
         smallest_detectable: See there.
         sentence: See there.
+        p_seeds: See there.
+        seeds_needed: See there.
+        rows_needed: See there.
     """
 
     change: Mapping[str, Pair]
@@ -156,6 +159,9 @@ class FactorEffect:
     verdict: Word
     smallest_detectable: float | None
     sentence: str
+    p_seeds: float | None = None
+    seeds_needed: Mapping[str, int | None] = field(default_factory=dict)
+    rows_needed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -302,9 +308,10 @@ def decide(
         )
         for question in asked
     }
-    trained = _family({pair: effect for pair, effect in effects.items() if pair not in linear}, level, metric)
-    beside = _family({pair: effects[pair] for pair in linear}, level, metric)
-    factors = _family(moved, level, metric)
+    about = (level, metric, max((scored.shape[1] for scored in outcomes.values()), default=0))
+    trained = _family({pair: effect for pair, effect in effects.items() if pair not in linear}, *about)
+    beside = _family({pair: effects[pair] for pair in linear}, *about)
+    factors = _family(moved, *about)
     readings = {**trained, **beside}
     open_ones = [each for family in (trained, factors) for each in family.values()]
     return Verdict(
@@ -315,18 +322,18 @@ def decide(
         baseline,
         tuple(seeds),
         {arm.name: _score(arm, metric_function) for arm in arms},
-        tuple(_compare(pair, readings[pair], baseline, outcomes[pair[0]].shape[1]) for pair in effects),
+        tuple(_compare(pair, readings[pair], baseline) for pair in effects),
         tuple(_factor(question, factors[question.name]) for question in asked),
         tuple(looks),
         last is None or all(settled(each.effect, each.p, each.questions, looks[-1], last) for each in open_ones),
     )
 
 
-def _family(effects: Mapping[K, Effect], level: float, metric: str) -> "dict[K, _Reading]":
+def _family(effects: Mapping[K, Effect], level: float, metric: str, rows: int) -> "dict[K, _Reading]":
     """Questions that are corrected for their number together."""
     adjusted = holm([effect.p for effect in effects.values()])
     return {
-        name: _Reading(effect, p, len(effects), level, metric)
+        name: _Reading(effect, p, len(effects), level, metric, rows)
         for (name, effect), p in zip(effects.items(), adjusted, strict=True)
     }
 
@@ -341,6 +348,7 @@ class _Reading:
         questions: How many there are in its family.
         level: Below which p-value a difference is called.
         metric: The metric's name.
+        rows: How many were judged.
     """
 
     effect: Effect
@@ -348,40 +356,48 @@ class _Reading:
     questions: int
     level: float
     metric: str
+    rows: int
 
     @property
     def word(self) -> Word:
         return "no evidence" if self.p >= self.level else "helped" if self.effect.delta > 0 else "hurt"
 
+    @property
+    def p_told(self) -> float:
+        """The corrected p-value, such that 0.05 is what it is held against."""
+        return min(1.0, self.p * ALPHA / self.level)
+
     def numbers(self) -> dict[str, Any]:
         """What ``verdict.json`` says of any difference, but for the sentence."""
-        reach = self.effect.half_width(self.level)
+        reach, seen = self.effect.half_width(self.level), abs(self.effect.delta)
+        sizes = {**{str(size): size / 100 for size in _SIZES}, "seen": seen}
+        times = self.effect.rows_for(seen, self.questions)
         return {
             "delta": self.effect.delta,
             "low": self.effect.delta - reach,
             "high": self.effect.delta + reach,
-            "p_holm": min(1.0, self.p * ALPHA / self.level),
+            "p_holm": self.p_told,
             "verdict": self.word,
             "smallest_detectable": self.effect.smallest_detectable(self.questions, self.level),
+            "p_seeds": self.effect.p_seeds,
+            "seeds_needed": {name: self.effect.seeds_for(size, self.questions) for name, size in sizes.items()},
+            "rows_needed": None if times is None else round(times * self.rows),
         }
 
     def measured(self) -> str:
         """The difference and its interval."""
-        numbers = self.numbers()
-        said = f"{signed(numbers['delta'])} points of {metric_name(self.metric)} "
-        said += interval(numbers["low"], numbers["high"])
+        delta, reach = self.effect.delta, self.effect.half_width(self.level)
+        said = f"{signed(delta)} points of {metric_name(self.metric)} {interval(delta - reach, delta + reach)}"
         return said + (", with one seed" if self.effect.seeds == 1 else "")
 
     def in_doubt(self) -> str:
         """Why there is no evidence, and how much there would have to be."""
-        numbers = self.numbers()
-        smallest = numbers["smallest_detectable"]
+        smallest = self.effect.smallest_detectable(self.questions, self.level)
         if smallest is None:
             return "no row tells them apart"
         luck = ""
         if self.effect.p < self.level:  # the interval leaves out 0
-            p = probability(numbers["p_holm"])
-            luck = f"; among {self.questions} comparisons that may be luck (Holm's p = {p})"
+            luck = f"; among {self.questions} comparisons that may be luck (Holm's p = {probability(self.p_told)})"
         seen = f"{points(smallest)} or more" if smallest < 1 else "hardly any difference"  # more than there can be
         return f"{self.measured()}{luck}; this design would have seen {seen}"
 
@@ -395,7 +411,7 @@ def _score(arm: ArmResult, metric: "Metric") -> ArmScore:
     return ArmScore(float(values.mean()), sd, tuple(values.tolist()), *cost)
 
 
-def _compare(pair: Pair, reading: _Reading, baseline: str, rows: int) -> Comparison:
+def _compare(pair: Pair, reading: _Reading, baseline: str) -> Comparison:
     arm, other = pair
     if reading.word == "no evidence":
         sentence = f"no evidence that {arm} differs from {other}: {reading.in_doubt()}"
@@ -403,27 +419,17 @@ def _compare(pair: Pair, reading: _Reading, baseline: str, rows: int) -> Compari
         sentence = f"{arm} {reading.word}: {reading.measured()}"
     else:
         sentence = f"{arm} is {'better' if reading.word == 'helped' else 'worse'} than {other}: {reading.measured()}"
-    effect, seen = reading.effect, abs(reading.effect.delta)
-    sizes = {**{str(size): size / 100 for size in _SIZES}, "seen": seen}
-    times = effect.rows_for(seen, reading.questions)
-    return Comparison(
-        arm,
-        other,
-        **reading.numbers(),
-        sentence=sentence,
-        p_seeds=effect.p_seeds,
-        seeds_needed={name: effect.seeds_for(size, reading.questions) for name, size in sizes.items()},
-        rows_needed=None if times is None else round(times * rows),
-    )
+    return Comparison(arm, other, **reading.numbers(), sentence=sentence)
 
 
 def _factor(question: Question, reading: _Reading) -> FactorEffect:
-    changes = [f"{factor} {there} for {here}" for factor, (here, there) in question.change.items()]
+    changes = in_words(question.change)
+    named = listed(changes, sum(map(len, changes)))
     if len(changes) == 1:
-        doubt, found = f"{changes[0]} makes a difference", f"{changes[0]} {reading.word}"
+        doubt, found = f"{named} makes a difference", f"{named} {reading.word}"
     else:
-        doubt = f"{listed(changes)} depend on each other"
-        found = f"{listed(changes)} do {'more' if reading.effect.delta > 0 else 'less'} together than by themselves"
+        doubt = f"{named} depend on each other"
+        found = f"{named} do {'more' if reading.effect.delta > 0 else 'less'} together than by themselves"
     none = reading.word == "no evidence"
     sentence = f"no evidence that {doubt}: {reading.in_doubt()}" if none else f"{found}: {reading.measured()}"
     return FactorEffect(question.change, question.weights, **reading.numbers(), sentence=sentence)

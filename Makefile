@@ -2,8 +2,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+QUICK = not slow and not gpu and not hub and not ray and not browser and not onnx
 
-.PHONY: setup setup-browser minilm demo test test-slow test-onnx test-ray test-browser lint types bench bench-documents bench-training bench-nmg bench-auxiliary bench-plan bench-gpu docs clean
+.PHONY: setup setup-browser minilm demo test test-oldest test-newest test-slow test-onnx test-ray test-browser lint types bench bench-documents bench-training bench-nmg bench-auxiliary bench-plan bench-load bench-gpu docs clean
 
 setup: $(VENV)/installed
 
@@ -24,7 +25,15 @@ demo: setup  ## the whole pipeline on text that is already here; ends with the p
 	$(BIN)/trivium demo
 
 test: setup  ## the quick tests
-	$(BIN)/python -m pytest -n 2 -m 'not slow and not gpu and not hub and not ray and not browser and not onnx'
+	$(BIN)/python -m pytest -n 2 -m '$(QUICK)'
+
+test-oldest: RESOLUTION = lowest-direct
+test-newest: RESOLUTION = highest
+test-oldest test-newest: test-%:  ## the quick tests with the oldest versions that pyproject allows, or the newest there are; gigabytes
+	test -x .venv-versions/uv/bin/uv || { $(PYTHON) -m venv .venv-versions/uv && .venv-versions/uv/bin/pip install --quiet --disable-pip-version-check uv; }
+	.venv-versions/uv/bin/uv venv --quiet --clear --python $(PYTHON) .venv-versions/$*
+	.venv-versions/uv/bin/uv pip install --quiet --python .venv-versions/$*/bin/python --resolution $(RESOLUTION) --upgrade -e '.[dev]'
+	.venv-versions/$*/bin/python -m pytest -n 2 -m '$(QUICK)'
 
 test-slow: setup  ## the slow ones
 	$(BIN)/python -m pytest -m slow
@@ -68,6 +77,9 @@ bench-auxiliary: setup  ## head importance and tau beside the straightforward wa
 
 bench-plan: setup  ## what the plan says beside what came, for five small studies; ten minutes
 	$(BIN)/python bench/plan.py
+
+bench-load: setup  ## far more of everything than usual; an hour, 12 GB of disk
+	$(BIN)/python bench/load.py
 
 bench-gpu: setup  ## the same on a CUDA device with BERT-base, and how much of its speed is used
 	$(BIN)/python bench/gpu.py

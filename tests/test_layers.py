@@ -16,7 +16,7 @@ import trivium
 ROOT = Path(trivium.__file__).parent
 ROOMS = [
     "errors", "seeds", "core", "config", "store", "engine", "pretrained", "data", "kinds", "documents",
-    "encoders", "masking", "training", "nmg", "auxiliary", "study", "cli",
+    "encoders", "masking", "training", "nmg", "auxiliary", "study", "cli", "__main__",
 ]  # fmt: skip
 SOURCES = {str(path.relative_to(ROOT)): ast.parse(path.read_text("utf-8")) for path in sorted(ROOT.rglob("*.py"))}
 FRONT = "__init__.py"  # the front door names everybody, and loads nobody until asked

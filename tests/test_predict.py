@@ -175,7 +175,7 @@ def test_what_json_has_no_word_for_is_text() -> None:
 def test_a_stream_is_answered_as_it_comes_and_may_be_cut_off(models: dict[str, Path]) -> None:
     """With a batch of one, an answer comes before the next line is there; whoever stops reading is not shouted at."""
     with subprocess.Popen(
-        [sys.executable, "-m", "trivium.cli", "predict", str(models["classify"]), "--batch", "1"],
+        [sys.executable, "-m", "trivium", "predict", str(models["classify"]), "--batch", "1"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     ) as process:  # fmt: skip

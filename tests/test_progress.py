@@ -119,7 +119,7 @@ def test_ctrl_c_stops_cleanly_and_the_command_that_it_prints_goes_on(file: Path,
     """What is printed is run as it is, and ends as if nobody had stopped anything."""
     options = ["run", str(file), f"engine.workers={workers}", "--runs", str(tmp_path / "stopped runs")]
     with subprocess.Popen(
-        [sys.executable, "-u", "-m", "trivium.cli", *options],
+        [sys.executable, "-u", "-m", "trivium", *options],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests may run where it is ignored
     ) as process:  # fmt: skip
@@ -131,7 +131,7 @@ def test_ctrl_c_stops_cleanly_and_the_command_that_it_prints_goes_on(file: Path,
     said = errors.strip().splitlines()[-1]
     assert "Traceback" not in errors
     command = shlex.split(said.removeprefix("stopped; to go on from here: "))
-    assert command == ["python", "-m", "trivium.cli", *options]
+    assert command == ["python", "-m", "trivium", *options]
     folder = tmp_path / "stopped runs" / "tiny"
     assert not (folder / "verdict.json").exists()
     whole = CliRunner().invoke(app, ["run", str(file), "--runs", str(tmp_path / "whole"), "--json", "--quiet"])

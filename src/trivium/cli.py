@@ -287,7 +287,7 @@ def _reporter(as_json: bool, quiet: bool) -> Any:
 def _command_line() -> str:
     """What was typed, fit to be typed again."""
     program, *arguments = sys.argv
-    name = "python -m trivium.cli" if program.endswith(".py") else Path(program).name
+    name = "python -m trivium" if program.endswith(".py") else Path(program).name
     return f"{name} {shlex.join(arguments)}"
 
 
@@ -309,7 +309,3 @@ def _print_verdict(verdict: Any, page: Path) -> None:
     typer.echo("")
     typer.echo(str(verdict))
     typer.echo(f"\nreport: {page.resolve()}")
-
-
-if __name__ == "__main__":
-    main()

@@ -27,6 +27,7 @@ from trivium.study.foreseen import Plan
 from trivium.study.judging import load_answers, save_answers, score_line
 from trivium.study.linear import LINEAR_MODELS, Linear
 from trivium.study.linear_tags import shape
+from trivium.study.linear_texts import _vectorizer
 from trivium.study.report_text import METRICS, metric_name
 from trivium.study.runner import Study, run
 from trivium.study.timing import StagePlan
@@ -321,6 +322,17 @@ def test_the_linear_model_learns_what_words_give_away_without_test_rows(kind: st
     assert linear.settings in LINEAR_MODELS[kind].grid
     again = Linear(task).answers(task, "test")
     assert all(np.array_equal(a, b) for a, b in zip(again[0], found.predicted, strict=True))
+
+
+def test_the_linear_model_of_a_very_large_task_keeps_to_its_means(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = make("classify", 100).sealed()
+    family, many = LINEAR_MODELS["classify"], sum(len(text.split()) for text in task.texts("train")) * len(task.labels)
+    assert family.tried(task) == family.grid
+    monkeypatch.setattr("trivium.study.linear._WORK", many // 2)
+    assert family.tried(task) == family.few
+    assert Linear(task).settings in family.few
+    monkeypatch.setattr("trivium.study.linear_texts._WEIGHTS", 30)
+    assert len(_vectorizer(family.few[0], 3).fit(task.texts("train")).vocabulary_) == 10
 
 
 def test_a_label_that_train_never_or_always_has_is_said_never_or_always() -> None:

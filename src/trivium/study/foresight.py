@@ -171,9 +171,10 @@ def linear(scene: Scene) -> Band:
     def fit(settings: Any) -> float:
         return timed(lambda: tolerant(lambda: family.fit(part, settings)(part, "dev")))
 
-    fit(family.grid[0])  # loads what it needs
-    each = [fit(settings) for settings in (family.grid[0], family.grid[-1])]
-    found = Band(sum(each) / 2, min(each), max(each)).off() * float(len(family.grid))
+    tried = family.tried(task)
+    fit(tried[0])  # loads what it needs
+    each = [fit(settings) for settings in (tried[0], tried[-1])]
+    found = Band(sum(each) / 2, min(each), max(each)).off() * float(len(tried))
     return replace(found * (rows / many), high=found.high * (rows / many) ** 1.3)
 
 

@@ -59,7 +59,7 @@ def judge_linear(store: Store, task: Task, splits: list[Split]) -> tuple[Artifac
     """
     inputs = {
         "trivium": trivium.__version__,
-        "grid": LINEAR_MODELS[task.kind].grid,
+        "tried": LINEAR_MODELS[task.kind].tried(task.sealed()),
         "task": task.fingerprint,
         "splits": splits,
         "scikit-learn": metadata.version("scikit-learn"),

@@ -13,9 +13,12 @@ from typing import Any
 import numpy as np
 
 from trivium.core import Split, Task
+from trivium.data import count_words
 from trivium.kinds import kind_of
 from trivium.kinds.kind import Rows
 from trivium.study import linear_choices, linear_tags, linear_texts
+
+_WORK = 100_000_000  # words times labels, beyond which each setting takes minutes
 
 Settings = Mapping[str, Any]
 Answer = Callable[[Task, Split], tuple[Rows, Rows]]
@@ -27,20 +30,27 @@ class Family:
 
     Attributes:
         grid: The settings that are tried.
+        few: Those that are tried of a task that is very large.
         fit: Fits the training rows with some settings. What it returns answers the rows of a split: what it says of
             each and how sure it is, in the forms in which the kind's ``read`` and ``decode`` give them.
     """
 
     grid: tuple[Settings, ...]
+    few: tuple[Settings, ...]
     fit: Callable[[Task, Settings], Answer]
+
+    def tried(self, task: Task) -> tuple[Settings, ...]:
+        """The settings that are tried of a task: few, if the words of its training rows times its labels are many."""
+        words = sum(map(count_words, task.texts("train")))
+        return self.few if words * len(task.labels) > _WORK else self.grid
 
 
 LINEAR_MODELS: Mapping[str, Family] = {
-    "classify": Family(linear_texts.LOGISTIC, linear_texts.fit_label),
-    "multilabel": Family(linear_texts.LOGISTIC, linear_texts.fit_labels),
-    "regress": Family(linear_texts.RIDGE, linear_texts.fit_number),
-    "rank": Family(linear_choices.GRID, linear_choices.fit),
-    "tag": Family(linear_tags.GRID, linear_tags.fit),
+    "classify": Family(linear_texts.LOGISTIC, linear_texts.LOGISTIC_FEW, linear_texts.fit_label),
+    "multilabel": Family(linear_texts.LOGISTIC, linear_texts.LOGISTIC_FEW, linear_texts.fit_labels),
+    "regress": Family(linear_texts.RIDGE, linear_texts.RIDGE, linear_texts.fit_number),
+    "rank": Family(linear_choices.GRID, linear_choices.GRID, linear_choices.fit),
+    "tag": Family(linear_tags.GRID, linear_tags.GRID, linear_tags.fit),
 }
 
 
@@ -55,10 +65,10 @@ class Linear:
     def __init__(self, task: Task) -> None:
         task = task.sealed()
         family, kind = LINEAR_MODELS[task.kind], kind_of(task)
-        gold = kind.gold(task.rows("dev"), task.labels)
-        self.dev, self.settings = -np.inf, family.grid[0]
+        gold, tried = kind.gold(task.rows("dev"), task.labels), family.tried(task)
+        self.dev, self.settings = -np.inf, tried[0]
         self._answer: Answer
-        for settings in family.grid:
+        for settings in tried:
             answer = family.fit(task, settings)
             counts = kind.counts(gold, answer(task, "dev")[0], task.labels).sum(0)
             value = float(kind.metrics[task.metric](counts))

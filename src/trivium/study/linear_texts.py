@@ -13,12 +13,14 @@ from trivium.kinds import kind_of
 from trivium.kinds.kind import Rows
 
 WORD = r"(?u)\b\w+\b"  # single letters too, unlike scikit-learn's default
+_WEIGHTS = 8_000_000  # of a model; while it is fitted, its solver holds 25 numbers for each
 LOGISTIC: tuple[Mapping[str, Any], ...] = tuple(
     {"ngrams": ngrams, "strength": strength, "balanced": balanced}
     for ngrams in (1, 2)
     for strength in (1.0, 10.0, 100.0)
     for balanced in (False, True)
 )
+LOGISTIC_FEW = tuple(one for one in LOGISTIC if one["ngrams"] == 1 and one["strength"] == 10.0)
 RIDGE: tuple[Mapping[str, Any], ...] = tuple(
     {"ngrams": ngrams, "alpha": alpha} for ngrams in (1, 2) for alpha in (0.1, 1.0, 10.0)
 )
@@ -35,7 +37,7 @@ def fit_label(task: Task, settings: Mapping[str, Any]) -> Callable[[Task, Split]
     Returns:
         What answers a split: the label ``[rows]``, and the probability of each ``[rows, labels]``.
     """
-    words, model = _vectorizer(settings), _logistic(settings)
+    words, model = _vectorizer(settings, len(task.labels)), _logistic(settings)
     model.fit(words.fit_transform(task.texts("train")), task.rows("train")["label"].to_numpy())
 
     def answer(task: Task, split: Split) -> tuple[Rows, Rows]:
@@ -94,10 +96,12 @@ def fit_number(task: Task, settings: Mapping[str, Any]) -> Callable[[Task, Split
     return answer
 
 
-def _vectorizer(settings: Mapping[str, Any]) -> Any:
+def _vectorizer(settings: Mapping[str, Any], labels: int = 1) -> Any:
+    """Words and their neighbours: the most frequent, where a weight of each for each label would be too many."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    return TfidfVectorizer(ngram_range=(1, settings["ngrams"]), sublinear_tf=True, token_pattern=WORD)
+    ngrams, most = (1, settings["ngrams"]), max(1, _WEIGHTS // labels)
+    return TfidfVectorizer(ngram_range=ngrams, sublinear_tf=True, token_pattern=WORD, max_features=most)
 
 
 def _logistic(settings: Mapping[str, Any]) -> Any:

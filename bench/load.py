@@ -10,8 +10,8 @@ Each is a study of a tiny encoder on made-up text, run by the command line in a 
 
 import argparse
 import json
+import os
 import re
-import resource
 import subprocess
 import sys
 import tempfile
@@ -82,12 +82,20 @@ def passages(sizes: list[int]) -> Iterator[str]:
 def run(*command: str) -> Seen:
     """A command in a process of its own; its text goes to whoever asked if it fails."""
     begun = time.monotonic()
-    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"{' '.join(command)}: {done.returncode}\n{done.stdout}\n{done.stderr}")
-    unit = 1 if sys.platform == "darwin" else 1024
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit / 1e6
-    return Seen(time.monotonic() - begun, peak, done.stdout)
+    with (
+        tempfile.TemporaryFile("w+") as out,
+        subprocess.Popen([sys.executable, *command], stdout=out, stderr=out) as one,
+    ):
+        _, status, used = os.wait4(
+            one.pid, 0
+        )  # of this process and its own; `getrusage` knows the largest of all alone
+        one.returncode = os.waitstatus_to_exitcode(status)
+        out.seek(0)
+        text = out.read()
+    if one.returncode:
+        sys.exit(f"{' '.join(command)}: {one.returncode}\n{text}")
+    peak = used.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
+    return Seen(time.monotonic() - begun, peak, text)
 
 
 def texts(rng: np.random.Generator, many: int, words: int) -> Iterator[str]:

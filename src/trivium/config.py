@@ -10,6 +10,7 @@ import importlib
 import math
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -479,7 +480,7 @@ def build(cls: type[T], options: Mapping[str, Any], where: str) -> T:
         if key in options and _misread(options[key], annotation):
             raise ConfigError(f"{where}, {key}: expected a number, found {_shown(options[key])}; {_TRUTHS}.")
     try:
-        made = TypeAdapter(cls).validate_python(dict(options))
+        made: T = _adapter(cls).validate_python(dict(options))
     except ValidationError as error:
         raise ConfigError(_explain(error, None, where)) from None
     except ConfigError as error:
@@ -489,6 +490,12 @@ def build(cls: type[T], options: Mapping[str, Any], where: str) -> T:
         if isinstance(value, int) and abs(value) >= _WHOLE:
             raise ConfigError(f"{where}, {key}: expected a number that fits into 64 bits, found {_shown(value)}.")
     return made
+
+
+@cache
+def _adapter(cls: type[Any]) -> TypeAdapter[Any]:
+    """What checks the keys of a strategy; making one takes longer than using it."""
+    return TypeAdapter(cls)
 
 
 def choose(kinds: Mapping[str, type[T]], options: Mapping[str, Any], where: str) -> T:

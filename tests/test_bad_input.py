@@ -4,14 +4,14 @@ import csv
 import dataclasses
 import io
 import json
-import os
+import re
 import tempfile
 import typing
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import chdir
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import yaml
@@ -33,6 +33,7 @@ from trivium.nmg import MASKERS
 from trivium.study.arms import resolve
 from trivium.study.scaffold import write_study
 
+T = TypeVar("T")
 INTERNALS = ("Traceback", "object at 0x", "pydantic", "trivium/src")  # what no message may show
 
 
@@ -41,12 +42,21 @@ def readable(message: str) -> bool:
     return 20 < len(message) < 10_000 and not any(word in message for word in INTERNALS)
 
 
+def outcome(load: Callable[[], T]) -> T | str:
+    """What is read, or what is said instead, if that is readable; any other error is one."""
+    try:
+        return load()
+    except TriviumError as error:
+        assert readable(str(error)), str(error)[:2000]  # noqa: PT017  # both outcomes are right
+        return str(error)
+
+
 @pytest.fixture(autouse=True)
 def _here(here: None) -> None:
     """Every test in a folder of its own."""
 
 
-# -- by hand --------------------------------------------------------------------------------------------------------------
+# -- by hand ---
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id.encode("ascii", "backslashreplace").decode())
@@ -55,8 +65,7 @@ def test_a_message_says_where_and_the_way_out(case: Case) -> None:
     with pytest.raises(TriviumError, match=f"(?s){case.place}") as error:
         case.load()
     assert readable(str(error.value)), str(error.value)[:2000]
-    with pytest.raises(TriviumError, match=f"(?s){case.way}"):
-        case.load()
+    assert re.search(f"(?s){case.way}", str(error.value)), str(error.value)
 
 
 def test_there_are_hundreds_of_different_ones() -> None:
@@ -116,7 +125,7 @@ def test_what_no_terminal_can_show_is_said_all_the_same() -> None:
     assert "\\udcff" in refused(["new", name], 1)
 
 
-# -- odd, and yet right ---------------------------------------------------------------------------------------------------
+# -- odd, and yet right ---
 
 
 def test_links_that_lead_in_circles_are_followed_once() -> None:
@@ -141,7 +150,8 @@ def test_a_cell_of_five_megabytes_is_a_text_like_others() -> None:
         Path(name).write_text(content)
         texts = [text for split in SPLITS for text in load_task(name).rows(split)["text"].to_pylist()]
         assert long in texts
-    assert load_corpus("a.jsonl", cache=Path("cache")).table.num_rows > 7000
+    Path("b.txt").write_text(long[: 1 << 20])
+    assert load_corpus("b.txt", cache=Path("cache")).table.num_rows == -(-(1 << 20) // 5 // 128)
 
 
 def test_answers_that_overlap_are_all_kept() -> None:
@@ -177,7 +187,7 @@ def test_a_line_without_end_does_not_fill_the_memory(monkeypatch: pytest.MonkeyP
         load_corpus("a.txt", cache=Path("cache"))
 
 
-# -- numbers out of range ---------------------------------------------------------------------------------------------------
+# -- numbers out of range ---
 
 NEEDED: Mapping[str, dict[str, Any]] = {
     "dense": {"encoder": "x"},
@@ -218,14 +228,14 @@ def test_no_number_is_out_of_range() -> None:
         for what, value in SENSELESS.items():
             if (key in SIGNED and what == "below 0") or (not whole and what == "more than 64 bits"):
                 continue
-            with pytest.raises(ConfigError, match=rf"^place.*\b{key}\b"):
-                build(cls, {**options, key: value}, "place")
-                pytest.fail(f"{name}.{key} may be {what}")
+            told = outcome(lambda: build(cls, {**options, key: value}, "place"))  # noqa: B023  # called at once
+            assert isinstance(told, str), f"{name}.{key} may be {what}"
+            assert re.search(rf"^place.*\b{key}\b", told), told
             tried += 1
     assert tried >= 500
 
 
-# -- spoiled at random ------------------------------------------------------------------------------------------------------
+# -- spoiled at random ---
 
 NASTY = [b"\0", b"\xff\xfe", b"\xef\xbb\xbf", b'"', b"'", b"\r", b"\n", b"\t", b",", b"{", b"]", b"[[", b"\\", b"NaN"]
 NASTY += [b"1e999", b"null", b"\xe2\x80\xa8", b"\\ud800", b"-DOCSTART-", b"#", b"&a", b"*a", b"<<: ", b"!!int ", b": "]
@@ -327,12 +337,10 @@ def test_a_spoiled_file_is_read_as_it_stands_or_refused(name: str) -> None:
     def spoil(spoilt: Callable[[bytes], bytes]) -> None:
         nonlocal refusals
         content = spoilt(good)
-        try:
-            task = load(name, content, kind)
-        except TriviumError as error:
+        task = outcome(lambda: load(name, content, kind))
+        if isinstance(task, str):
             refusals += 1
-            assert readable(str(error))
-            assert Path(name).stem in str(error)
+            assert Path(name).stem in task
             return
         demand_sound(task)
         expected = said(name, content)
@@ -369,12 +377,8 @@ def test_a_spoiled_packed_file_is_never_half_read(name: str) -> None:
     @RANDOMLY
     @given(damage())
     def spoil(spoilt: Callable[[bytes], bytes]) -> None:
-        try:
-            task = load(name, spoilt(whole), kind)
-        except TriviumError as error:
-            assert readable(str(error))
-            return
-        assert task.fingerprint == expected.fingerprint  # a checksum guards what is in it
+        task = outcome(lambda: load(name, spoilt(whole), kind))
+        assert isinstance(task, str) or task.fingerprint == expected.fingerprint  # a checksum guards what is in it
 
     spoil()
 
@@ -392,11 +396,9 @@ def test_a_spoiled_corpus_is_read_or_refused(spoilt: Callable[[bytes], bytes], n
         Path("d").mkdir()
         for each, content in files.items():
             Path(each).write_bytes(spoilt(content) if each == name else content)
-        try:
-            corpus = load_corpus("**/*.*", cache=Path(folder, "cache"))
-        except TriviumError as error:
-            assert readable(str(error))
-            assert name in str(error)
+        corpus = outcome(lambda: load_corpus("**/*.*", cache=Path(folder, "cache")))
+        if isinstance(corpus, str):
+            assert name in corpus
             return
         texts = corpus.table["text"].to_pylist()
         assert all(text.strip() and "\0" not in text for text in texts)
@@ -408,12 +410,8 @@ def test_a_spoiled_corpus_is_read_or_refused(spoilt: Callable[[bytes], bytes], n
 def test_spoiled_rows_to_answer_are_read_or_refused(spoilt: Callable[[bytes], bytes], name: str) -> None:
     with tempfile.TemporaryDirectory() as folder, chdir(folder):
         Path(name).write_bytes(spoilt(FILES[name][0]))
-        try:
-            rows = list(read_texts(name))
-        except TriviumError as error:
-            assert readable(str(error))
-            return
-        assert all(value for row in rows for value in row.values())
+        rows = outcome(lambda: list(read_texts(name)))
+        assert isinstance(rows, str) or all(value for row in rows for value in row.values())
 
 
 JUNK = st.recursive(
@@ -429,10 +427,9 @@ def test_any_value_in_any_column_is_read_or_refused(kind: str) -> None:
     @given(st.sampled_from(sorted(GOOD[kind][0])), JUNK, st.integers(0, 11))
     def spoil(column: str, junk: Any, place: int) -> None:
         content = jsonl([{**row, column: junk} if i == place else row for i, row in enumerate(GOOD[kind])])
-        try:
-            demand_sound(load("a.jsonl", content, kind))
-        except TriviumError as error:
-            assert readable(str(error))
+        task = outcome(lambda: load("a.jsonl", content, kind))
+        if not isinstance(task, str):
+            demand_sound(task)
 
     spoil()
 
@@ -451,12 +448,10 @@ def explained(text: bytes, *overrides: str) -> None:
     """Read a study file; whatever is wrong with it has to be told in words."""
     with tempfile.TemporaryDirectory() as folder, chdir(folder):
         Path("s.yaml").write_bytes(text)
-        try:
-            config = load_config("s.yaml", overrides)
-            resolve(config)
+        config = outcome(lambda: load_config("s.yaml", overrides))
+        if not isinstance(config, str):
+            outcome(lambda: resolve(config))
             config.model_dump(mode="json")
-        except ConfigError as error:
-            assert readable(str(error)), str(error)[:2000]
 
 
 @RANDOMLY

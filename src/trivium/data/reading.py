@@ -23,6 +23,7 @@ from trivium.data.words import fingerprint64
 from trivium.errors import ConfigError
 
 _NUMBER = re.compile(r"[-+]?\d+(\.\d+)?")
+_LONGEST = 1000  # characters of a label that is written out as YAML: for megabytes that would take minutes
 _INDEX = re.compile(r"-?\d{1,18}")
 
 
@@ -273,11 +274,12 @@ def known_labels(
         for row in rows:
             for label in of(row):
                 if label not in known:
+                    more = [*labels, label] if len(label) <= _LONGEST else [*labels, "..."]
                     raise Cell(row.source.shown, row.number, column).error(
                         expected=f"one of {listed}",
                         found=f"'{label}'",
                         way_out=f"{meant(label, labels)}Fix the row, or list the labels in the study file: "
-                        f"task.labels: {flow_yaml([*labels, label])}.",
+                        f"task.labels: {flow_yaml(more)}.",
                     )
     unseen = [label for label in labels if label not in seen]
     return labels, (f"labels without a training row: {shortened(unseen)}.",) if unseen else ()

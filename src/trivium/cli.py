@@ -39,7 +39,8 @@ def explained(verb: Callable[..., None]) -> Callable[..., None]:
         try:
             verb(*args, **kwargs)
         except TriviumError as error:
-            typer.echo(f"{type(error).__name__}: {error}", err=True)
+            said = f"{type(error).__name__}: {error}"  # may quote what no terminal can show: half a surrogate pair
+            typer.echo(said.encode("utf-8", "backslashreplace").decode(), err=True)
             raise typer.Exit(2 if isinstance(error, ConfigError) else 1) from None
         except KeyboardInterrupt:
             goes_on = f"; to go on from here: {_command_line()}" if verb.__name__ in GOES_ON else ""

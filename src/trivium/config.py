@@ -7,14 +7,25 @@ room; ``build`` makes one from a mapping with the same care. An unknown key is a
 import dataclasses
 import difflib
 import importlib
+import math
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from trivium.core import Split, Stream
@@ -23,10 +34,50 @@ from trivium.errors import ConfigError
 T = TypeVar("T")
 Options = dict[str, Any]
 _FIRST_SEEDS = 3  # that a study which adds seeds begins with at least
+_LARGEST = 1 << 18  # bytes of a study file, aliases written out: a thousand arms, and read within seconds
+_DEEPEST = 32  # levels of a study file, and keys of an override
+_LONGEST_NAME = 200  # characters of what becomes a folder
+_MOST_ARMS = 1000  # of a grid
+_MOST_TOLD = 50  # mistakes
+_SHOWN = 200  # characters of a value in a message
+_WHOLE = 1 << 63  # what no library below counts to
+
+
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+_TOO_DEEP = f"values in values, more than {_DEEPEST} levels of them; take brackets out"
+_OTHERWISE = re.compile(r"[-+]?0[0-9_]+|[^.]*:.*")  # 010 is 8 to YAML, and 1:30 is 90
+_TRUTHS = "YAML reads yes, no, on and off as true and false: if it is a name, put quotes around it"
+
+
+def _misread(value: Any, annotation: Any) -> bool:
+    """Whether a truth value, which Python counts as 1 or 0, stands where a number is meant and no truth value is."""
+    if isinstance(value, list | tuple):
+        return any(_misread(one, annotation) for one in value)
+    if isinstance(value, dict) and not any(
+        isinstance(kind, type) and issubclass(kind, BaseModel) for kind in _kinds(annotation)
+    ):
+        return any(_misread(one, annotation) for one in value.values())
+    kinds = _kinds(annotation)
+    return isinstance(value, bool) and not kinds.isdisjoint({int, float}) and kinds.isdisjoint({bool, Any})
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    """The plain types that an annotation is made of."""
+    inner = get_args(annotation)[: 1 if get_origin(annotation) is Annotated else None]
+    if inner:
+        return set().union(*(_kinds(one) for one in inner))
+    return {annotation} if isinstance(annotation, type) or annotation is Any else set()
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_misread(cls, given: Any, info: ValidationInfo) -> Any:
+        if _misread(given, cls.model_fields[str(info.field_name)].annotation):
+            raise PydanticCustomError("number", "expected no truth value")
+        return given
 
 
 class TaskConfig(_Strict):
@@ -67,7 +118,7 @@ class CorpusConfig(_Strict):
 
     path: str | list[str] = Field(description="A file or a glob, or several; .txt, .csv, .tsv, .jsonl, .parquet, …")
     columns: dict[str, str] | None = Field(None, description="Our name to the file's: {text: body, source: site}.")
-    window: int = Field(128, ge=16, description="Longer documents are cut into windows of so many words.")
+    window: int = Field(128, ge=16, le=1_000_000, description="Longer documents are cut into windows of so many words.")
 
 
 class ArmConfig(_Strict):
@@ -117,6 +168,11 @@ class GridConfig(_Strict):
         """What has several levels, and their names."""
         return {name: tuple(levels) for name, levels in self._levels().items() if len(levels) > 1}
 
+    @property
+    def size(self) -> int:
+        """How many arms it has."""
+        return math.prod(map(len, self._levels().values()))
+
     def cells(self) -> dict[str, tuple[dict[str, str], ArmConfig]]:
         """Every combination by its arm's name: the level of each factor, and the arm."""
         levels = self._levels()
@@ -142,7 +198,7 @@ _CHOSEN_STREAMS: tuple[Stream, ...] = ("documents", "auxiliary")
 class AdaptiveConfig(_Strict):
     """More seeds, a few at a time, until every question is decided."""
 
-    step: int = Field(3, ge=1, description="Seeds that are added at a time.")
+    step: int = Field(3, ge=1, le=1000, description="Seeds that are added at a time.")
     most: int = Field(12, ge=3, le=1000, description="Seeds at most.")
 
 
@@ -154,7 +210,10 @@ class EngineConfig(_Strict):
         description="This machine, or a Ray cluster (extra `ray`), which searches the corpus; training stays here.",
     )
     workers: int | None = Field(
-        None, ge=1, description="Processes that train; not given: one for every core up to four, or one on a GPU."
+        None,
+        ge=1,
+        le=1024,
+        description="Processes that train; not given: one for every core up to four, or one on a GPU.",
     )
     address: str | None = Field(
         "auto", description="Of the cluster's head; `auto`: the one this machine belongs to; null: one is started here."
@@ -170,7 +229,9 @@ class EngineConfig(_Strict):
 class StudyConfig(_Strict):
     """A study: arms that differ in what they read, hide or learn, each trained with several seeds."""
 
-    name: str = Field(description="Name of the run folder.", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field(
+        description="Name of the run folder.", max_length=_LONGEST_NAME, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+    )
     task: TaskConfig
     auxiliary_tasks: list[TaskConfig] = Field(
         [], description="Other labelled tasks, with the keys of a task, of any kind, that may be learned beside it."
@@ -217,7 +278,7 @@ class StudyConfig(_Strict):
     @field_validator("budget")
     @classmethod
     def _a_time(cls, given: str | None) -> str | None:
-        if given is not None and not re.fullmatch(r"\d+(\.\d+)?[smh]", given):
+        if given is not None and not re.fullmatch(r"(?=.*[1-9])\d{1,9}(\.\d+)?[smh]", given):
             raise PydanticCustomError("budget", "expected a time such as 90s, 30m or 2h")
         return given
 
@@ -273,10 +334,14 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> StudyConfig:
     """
     path = Path(path)
     try:
-        raw = _NoDuplicates(path.read_text(encoding="utf-8-sig")).get_single_data()
+        if path.stat().st_size > _LARGEST:
+            raise yaml.YAMLError(f"{path.stat().st_size:,} bytes; a study file has at most {_LARGEST:,}")
+        raw = _read_yaml(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such study file. `trivium new DATA -o {path}` writes one.") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: expected a YAML file in UTF-8, found: {error}. Save it as UTF-8.") from None
+    except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: a path with a NUL in it
         raise ConfigError(f"{path}: expected a YAML file, found: {error}") from None
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: expected keys such as 'name', 'task' and 'arms', found {type(raw).__name__}.")
@@ -285,17 +350,68 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> StudyConfig:
     return parse_config(raw, str(path))
 
 
-class _NoDuplicates(yaml.SafeLoader):
-    """Refuses a key that stands twice: plain YAML would drop the first, for example a whole arm, without a word."""
+def _read_yaml(text: str) -> Any:
+    """What a YAML text says; raises a ``yaml.YAMLError`` that names the line, whatever is wrong with it."""
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        size, depth = _extent(node, {})
+        if size > _LARGEST:
+            raise yaml.YAMLError("aliases that make more of it than a study file may hold; write out what is meant")
+        if depth > _DEEPEST:
+            raise yaml.YAMLError(_TOO_DEEP)
+        return loader.construct_document(node)
+    except RecursionError:
+        raise yaml.YAMLError(_TOO_DEEP) from None
+    finally:
+        loader.dispose()
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+
+def _extent(node: yaml.Node, known: dict[int, tuple[int, int]]) -> tuple[int, int]:
+    """Characters and values of a node with every alias in it written out, and levels; no end if it holds itself."""
+    if id(node) not in known:
+        known[id(node)] = _LARGEST + 1, 0  # what is met again before it is counted is inside itself
+        inside = [one for pair in node.value for one in pair] if isinstance(node, yaml.MappingNode) else node.value
+        parts = [] if isinstance(inside, str) else [_extent(one, known) for one in inside]
+        size = len(inside) + sum(size for size, _ in parts)
+        known[id(node)] = 1 + size, 1 + max((depth for _, depth in parts), default=0)
+    return known[id(node)]
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain YAML but for three things.
+
+    A key that stands twice is refused: the first would be dropped, for example a whole arm, without a word. So is a
+    number that nobody would read as YAML does. And what PyYAML itself trips over, such as the date 2020-13-45, is a
+    YAMLError with its line.
+    """
+
+    def fetch_flow_collection_start(self, token: Any) -> None:
+        if self.flow_level > _DEEPEST:  # here, since the time for what follows grows with the square of the depth
+            raise yaml.YAMLError(_TOO_DEEP)
+        super().fetch_flow_collection_start(token)
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
         seen: set[str] = set()
-        for key, _ in node.value:
+        for key, _ in node.value:  # before any merge (<<), which may bring a key again
             if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
                 if key.value in seen:
                     raise yaml.YAMLError(f"the key '{key.value}' a second time in line {key.start_mark.line + 1}")
                 seen.add(key.value)
-        return super().construct_mapping(node, deep)
+        return node
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            if node.tag in _NUMBERS and _OTHERWISE.fullmatch(node.value):
+                raise ValueError("a number in another notation")
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError, AttributeError, TypeError) as error:
+            said = f"{str(node.value)[:_SHOWN]!r} in line {node.start_mark.line + 1}"
+            kind = node.tag.rpartition(":")[2]
+            raise yaml.YAMLError(f"{said}, which is no plain {kind}; put quotes around it if it is text") from error
 
 
 def parse_config(raw: Mapping[str, Any], where: str) -> StudyConfig:
@@ -304,20 +420,20 @@ def parse_config(raw: Mapping[str, Any], where: str) -> StudyConfig:
         config = StudyConfig.model_validate(raw)
     except ValidationError as error:
         raise ConfigError(_explain(error, StudyConfig, where)) from None
-    config = _with_grid(config)
+    config = _with_grid(config, where)
     if not config.arms:
         raise ConfigError(f"{where}, arms: expected one or more arms, or a grid; found neither.")
     if config.baseline not in config.arms:
-        raise ConfigError(
-            f"{where}, baseline: expected one of the arms ({', '.join(config.arms)}), found '{config.baseline}'."
-        )
+        known = ", ".join(config.arms)
+        raise ConfigError(f"{where}, baseline: expected one of the arms ({known}), found {_shown(config.baseline)}.")
     if "linear" in config.arms:
         raise ConfigError(f"{where}, arms: the name 'linear' is taken by TF-IDF with logistic regression; use another.")
-    bad = [name for name in config.arms if not name or "/" in name or name.startswith(".")]
+    bad = [name for name in config.arms if not _fits_folder(name)]
     if bad:
-        raise ConfigError(f"{where}, arms: an arm's name becomes a folder's, so it cannot be '{bad[0]}'.")
-    if not config.seed_list or len(set(config.seed_list)) < len(config.seed_list):
-        raise ConfigError(f"{where}, seeds: expected one or more different numbers, found {config.seeds}.")
+        raise ConfigError(f"{where}, arms: an arm's name becomes a folder's, so it cannot be {_shown(bad[0])}.")
+    seeds = config.seed_list
+    if not seeds or len(set(seeds)) < len(seeds) or any(abs(seed) >= _WHOLE for seed in seeds):
+        raise ConfigError(f"{where}, seeds: expected one or more different numbers, found {_shown(config.seeds)}.")
     if config.adaptive and len(config.seed_list) < _FIRST_SEEDS:
         raise ConfigError(
             f"{where}, adaptive: expected at least {_FIRST_SEEDS} seeds to begin with, found {len(config.seed_list)}; "
@@ -326,10 +442,17 @@ def parse_config(raw: Mapping[str, Any], where: str) -> StudyConfig:
     return config
 
 
-def _with_grid(config: StudyConfig) -> StudyConfig:
+def _fits_folder(name: str) -> bool:
+    return name.isprintable() and "/" not in name and name[:1] not in ("", ".") and len(name) <= _LONGEST_NAME
+
+
+def _with_grid(config: StudyConfig, where: str) -> StudyConfig:
     """The study with an arm for every cell of its grid, but for those that are written out among the arms."""
     if config.grid is None:
         return config
+    many = config.grid.size
+    if many > _MOST_ARMS:
+        raise ConfigError(f"{where}, grid: expected at most {_MOST_ARMS:,} arms, found {many:,}; leave levels out.")
     cells = {name: arm for name, (_, arm) in config.grid.cells().items()}
     given = "baseline" in config.model_fields_set
     baseline = config.baseline if given or "finetune" in config.arms else next(iter(cells))
@@ -353,12 +476,26 @@ def build(cls: type[T], options: Mapping[str, Any], where: str) -> T:
     for key in options:
         if key not in known:
             raise ConfigError(f"{where}: unknown key '{key}'{_suggest(key, known)}")
+    for key, annotation in get_type_hints(cls).items():
+        if key in options and _misread(options[key], annotation):
+            raise ConfigError(f"{where}, {key}: expected a number, found {_shown(options[key])}; {_TRUTHS}.")
     try:
-        return TypeAdapter(cls).validate_python(dict(options))
+        made: T = _adapter(cls).validate_python(dict(options))
     except ValidationError as error:
         raise ConfigError(_explain(error, None, where)) from None
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from None
+    for key in options:
+        value = getattr(made, key, None)
+        if isinstance(value, int) and abs(value) >= _WHOLE:
+            raise ConfigError(f"{where}, {key}: expected a number that fits into 64 bits, found {_shown(value)}.")
+    return made
+
+
+@cache
+def _adapter(cls: type[Any]) -> TypeAdapter[Any]:
+    """What checks the keys of a strategy; making one takes longer than using it."""
+    return TypeAdapter(cls)
 
 
 def choose(kinds: Mapping[str, type[T]], options: Mapping[str, Any], where: str) -> T:
@@ -378,7 +515,7 @@ def choose(kinds: Mapping[str, type[T]], options: Mapping[str, Any], where: str)
         raise ConfigError(f"{where}: unknown kind '{kind}'{_suggest(kind, list(kinds))} Your own is \"module:Class\".")
     try:
         cls: type[T] = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, SyntaxError, ValueError) as error:  # ValueError: no name of a module
         raise ConfigError(f"{where}: cannot load '{kind}': {error}. Is the module on PYTHONPATH?") from None
     return build(cls, rest, where)
 
@@ -386,12 +523,15 @@ def choose(kinds: Mapping[str, type[T]], options: Mapping[str, Any], where: str)
 def _override(raw: dict[str, Any], override: str) -> dict[str, Any]:
     path, equals, value = override.partition("=")
     if not equals:
-        raise ConfigError(f"'{override}': expected key=value, for example seeds=5.")
+        raise ConfigError(f"'{override[:_SHOWN]}': expected key=value, for example seeds=5.")
     try:
-        parsed = yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise ConfigError(f"'{override}': the value is no YAML.") from None
-    changed: dict[str, Any] = _put(raw, path.split("."), parsed)
+        parsed = _read_yaml(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"'{override[:_SHOWN]}': the value is no YAML: {error}") from None
+    keys = path.split(".")
+    if len(keys) > _DEEPEST:
+        raise ConfigError(f"'{override[:_SHOWN]}': expected at most {_DEEPEST} keys with dots between.")
+    changed: dict[str, Any] = _put(raw, keys, parsed)
     return changed
 
 
@@ -400,7 +540,7 @@ def _put(place: Any, keys: Sequence[str], value: Any, path: str = "") -> Any:
     if not keys:
         return value
     if not isinstance(place, dict | list):
-        raise ConfigError(f"'{path}': holds a plain value ({place!r}) in the study file and nothing below it.")
+        raise ConfigError(f"'{path}': holds a plain value ({_shown(place)}) in the study file and nothing below it.")
     key, *rest = keys
     path = f"{path}.{key}" if path else key
     if isinstance(place, list):
@@ -410,39 +550,50 @@ def _put(place: Any, keys: Sequence[str], value: Any, path: str = "") -> Any:
 
 
 def _index(place: list[Any], key: str, path: str) -> int:
-    if not key.isdecimal() or int(key) >= len(place):
-        raise ConfigError(f"'{path}': expected a number from 0 to {len(place) - 1}, found '{key}'.")
+    if not key.isdecimal() or len(key) > len(str(len(place))) or int(key) >= len(place):
+        raise ConfigError(f"'{path[:_SHOWN]}': expected a number from 0 to {len(place) - 1}, found '{key[:_SHOWN]}'.")
     return int(key)
 
 
 def _suggest(key: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(key, known, 1)
+    close = difflib.get_close_matches(key[:_SHOWN], known, 1)
     return f"; did you mean '{close[0]}'?" if close else f"; known are {', '.join(known) or 'none'}."
 
 
 def _explain(error: ValidationError, model: type[BaseModel] | None, where: str) -> str:
     """One line for each place that is wrong."""
     told: dict[tuple[str, ...], list[str]] = {}
-    for problem in error.errors():
-        place = tuple(str(part) for part in problem["loc"] if not _is_branch(part))
+    problems = error.errors()
+    for problem in problems[:_MOST_TOLD]:
+        place = tuple(str(part)[:_SHOWN] for part in problem["loc"] if not _is_branch(part))
         if problem["type"] == "extra_forbidden":
             text = f"unknown key{_suggest(str(problem['loc'][-1]), _keys(model, problem['loc'][:-1]))}"
         elif problem["type"] in ("missing", "missing_argument"):
             text = "this key is missing"
         else:
             expected = re.sub("a valid dictionary( or instance of .*)?", "a mapping", problem["msg"])
-            text = f"{expected.replace('Input should be', 'expected')}, found {problem['input']!r}"
+            text = f"{expected.replace('Input should be', 'expected')}, found {_shown(problem['input'])}"
+            if problem["type"] == "number" or (isinstance(problem["input"], bool) and problem["type"] == "string_type"):
+                text += f"; {_TRUTHS}"
         told.setdefault(place, []).append(text)
     # of a union, each branch complains; those that got further down are the ones that were meant
     meant = [place for place in told if not any(other != place == other[: len(place)] for other in told)]
-    return "\n".join(
-        f"{', '.join(filter(None, [where, '.'.join(place)]))}: {'; or '.join(told[place])}" for place in meant
-    )
+    lines = [f"{', '.join(filter(None, [where, '.'.join(place)]))}: {'; or '.join(told[place])}" for place in meant]
+    more = [f"{where}: and {len(problems) - _MOST_TOLD:,} mistakes more"] if len(problems) > _MOST_TOLD else []
+    return "\n".join([*lines, *more])
+
+
+def _shown(value: Any) -> str:
+    """A value for a message, cut where it is long."""
+    said = repr(value)
+    return said if len(said) <= _SHOWN else f"{said[:_SHOWN]} …"
 
 
 def _is_branch(part: Any) -> bool:
     """Pydantic puts the branch of a union into the place; a reader of YAML knows no branches."""
-    return isinstance(part, str) and (part in {"str", "int", "constrained-int", "CorpusConfig"} or "[" in part)
+    return isinstance(part, str) and (
+        part in {"str", "int", "bool", "constrained-int", "CorpusConfig", "AdaptiveConfig"} or "[" in part
+    )
 
 
 def _keys(model: type[BaseModel] | None, place: Sequence[Any]) -> list[str]:

@@ -244,6 +244,41 @@ class Selection:
             ) from error
 
 
+COUNT, LENGTH = "at least 1", "at least 8 tokens and at most 1,048,576"
+PASSES = "a number above 0 and up to 1,000,000"
+POSITIVE, FROM_ZERO, SHARE, FINITE = "a number above 0", "a number from 0", "a share from 0 to 1", "a number"
+
+_RANGES: Mapping[str, Callable[[float], bool]] = {
+    COUNT: lambda n: n >= 1,
+    LENGTH: lambda n: 8 <= n <= 1 << 20,  # two texts, three special tokens, and something to read
+    PASSES: lambda x: 0 < x <= 1_000_000,
+    POSITIVE: lambda x: 0 < x < math.inf,
+    FROM_ZERO: lambda x: 0 <= x < math.inf,
+    SHARE: lambda x: 0 <= x <= 1,
+    FINITE: lambda x: -math.inf < x < math.inf,
+}
+
+
+def demand(settings: object, where: str, ranges: Mapping[str, Sequence[str]]) -> None:
+    """Refuse settings that are out of range; none is always in it, and nan never.
+
+    Args:
+        settings: What has them as attributes.
+        where: What the message begins with, before the name of a setting.
+        ranges: For each range (``COUNT``, …), the settings that must be in it.
+
+    Raises:
+        ConfigError: one is not.
+
+    >>> demand(Stage("tune", {"task": 1}, epochs=3), "stage 'tune', ", {COUNT: ["epochs", "updates"]})
+    """
+    for expected, names in ranges.items():
+        for name in names:
+            value = getattr(settings, name)
+            if value is not None and not _RANGES[expected](value):
+                raise ConfigError(f"{where}{name}: expected {expected}, found {value}.")
+
+
 @dataclass(frozen=True)
 class Stage:
     """One stretch of training over named streams.
@@ -365,11 +400,26 @@ class Stage:
                 f"and needs both in the stage, found the mix {', '.join(self.mix)} mlm_weight {self.mlm_weight:g}. "
                 "Add documents: 1 or task: 1 to 'mix', or leave 'gradients_every' out."
             )
-        for expected, (keys, holds) in _LIMITS.items():
-            for key in keys:
-                value = getattr(self, key)
-                if value is not None and not holds(value):
-                    raise ConfigError(f"stage '{self.name}', {key}: expected {expected}, found {value}.")
+        for key in ("class_weight", "sampling"):
+            given = getattr(self, key)
+            for name, value in given.items() if isinstance(given, Mapping) else ():
+                if not _RANGES[FROM_ZERO](value):
+                    raise ConfigError(f"stage '{self.name}', {key}.{name}: expected {FROM_ZERO}, found {value}.")
+        demand(
+            self,
+            f"stage '{self.name}', ",
+            {
+                COUNT: (
+                    *("updates", "batch_rows", "batch_tokens", "evaluate_every", "gradients_every", "patience"),
+                    *("auxiliary_cap", "micro_tokens"),
+                ),
+                LENGTH: ("max_length",),
+                PASSES: ("epochs",),
+                POSITIVE: ("clip", "layer_decay", "temperature"),
+                FROM_ZERO: ("lr", "mlm_weight", "weight_decay", "freeze", "stride"),
+                SHARE: ("warmup", "dropout"),
+            },
+        )
 
     @property
     def masks(self) -> bool:
@@ -379,21 +429,6 @@ class Stage:
         (False, True)
         """
         return "documents" in self.mix or "texts" in self.mix or self.mlm_weight > 0
-
-
-_LIMITS: Mapping[str, tuple[tuple[str, ...], Callable[[float], bool]]] = {
-    "at least 1": (
-        (
-            *("updates", "batch_rows", "batch_tokens", "evaluate_every", "gradients_every", "patience"),
-            *("auxiliary_cap", "micro_tokens"),
-        ),
-        lambda n: n >= 1,
-    ),
-    "at least 8 tokens": (("max_length",), lambda n: n >= 8),  # two texts, three special tokens, and something to read
-    "a number above 0": (("epochs", "clip", "layer_decay", "temperature"), lambda x: 0 < x < math.inf),
-    "a number from 0": (("lr", "mlm_weight", "weight_decay", "freeze", "stride"), lambda x: 0 <= x < math.inf),
-    "a share from 0 to 1": (("warmup", "dropout"), lambda x: 0 <= x <= 1),
-}
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 
 from trivium import seeds
 from trivium.auxiliary.protocol import Bank, Choice, Effort, Rating, Trial
-from trivium.core import Floats, Ints, Task
+from trivium.core import COUNT, FINITE, Floats, Ints, Task, demand
 from trivium.errors import ConfigError
 
 Decide = Literal["trial", "threshold", "top"]
@@ -38,10 +38,7 @@ class Chooser(Effort, ABC):
     def __post_init__(self) -> None:
         """Refuse what cannot be done."""
         super().__post_init__()
-        for name in ("top", "patience"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"{name}: expected at least 1, found {value}.")
+        demand(self, "", {COUNT: ("top", "patience"), FINITE: ("threshold",)})
 
     @abstractmethod
     def rank(self, bank: Bank) -> list[Rating]:
@@ -105,6 +102,7 @@ class RowChooser(Chooser):
         shares = self.keep if isinstance(self.keep, tuple) else (self.keep,) if self.keep is not None else ()
         if any(not 0 < share <= 1 for share in shares) or self.keep == ():
             raise ConfigError(f"keep: expected shares above 0 and up to 1, found {self.keep}.")
+        demand(self, "", {FINITE: ("row_threshold",)})
 
     @abstractmethod
     def rate_rows(self, bank: Bank, candidate: Task) -> Floats:

@@ -15,9 +15,8 @@ from trivium import seeds
 from trivium.auxiliary.choosers import Chooser, Decide
 from trivium.auxiliary.projections import Projection, row_gradients
 from trivium.auxiliary.protocol import Bank, Choice, Rating
-from trivium.core import Floats, Task
+from trivium.core import COUNT, POSITIVE, Floats, Task, demand
 from trivium.encoders import Encoder
-from trivium.errors import ConfigError
 from trivium.kinds import kind_of
 from trivium.masking.asking import at_rest, batches, states
 
@@ -64,11 +63,7 @@ class GradTag(Chooser):
     def __post_init__(self) -> None:
         """Refuse what cannot be fitted."""
         super().__post_init__()
-        for name in ("dimensions", "pairs"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}: expected at least 1, found {getattr(self, name)}.")
-        if not self.ridge > 0:
-            raise ConfigError(f"ridge: expected a number above 0, found {self.ridge}.")
+        demand(self, "", {COUNT: ("dimensions", "pairs"), POSITIVE: ("ridge",)})
 
     def rank(self, bank: Bank) -> list[Rating]:
         """How much better sets with a candidate are estimated to be than sets without it."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
 
 import numpy as np
 
-from trivium.core import JSON, Floats, Ints, Stage, Task
+from trivium.core import COUNT, FROM_ZERO, JSON, LENGTH, PASSES, Floats, Ints, Stage, Task, demand
 from trivium.encoders import Encoder
 from trivium.errors import ConfigError
 from trivium.training.recipes import Spec, make_stage
@@ -96,10 +96,13 @@ class Effort:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be done."""
-        for name in ("seeds", "rows", "kept_rows"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"{name}: expected at least 1, found {value}.")
+        ranges = {
+            COUNT: ("seeds", "rows", "kept_rows", "auxiliary_cap", "batch_rows"),
+            LENGTH: ("max_length",),
+            PASSES: ("epochs", "trial_epochs"),
+            FROM_ZERO: ("lr", "freeze"),
+        }
+        demand(self, "", ranges)
         if not 0 < self.kept < 1:
             raise ConfigError(f"kept: expected a share between 0 and 1, found {self.kept}.")
 

@@ -16,6 +16,7 @@ from trivium.data.splits import Row
 _TEXTS = ("text", "question", "question_stem", "sent1", "premise", "ctx", "query")
 _LABELS = ("label", "labels", "answer", "answerkey", "answer_idx", "target")
 _LISTS = ("choices", "options", "endings")
+_DIGITS = 18  # that an index may have
 _NUMBERED = re.compile(r"(ending|choice|option)_?(\d+)")
 
 
@@ -88,7 +89,7 @@ def _choices(cells: Cells) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The choices of a row, and what it calls them, if anything."""
     value, cell = cells.values["choices"], cells.cell("choices")
     names: tuple[str, ...] = ()
-    if isinstance(value, dict) and set(value) >= {"text", "label"} and len(value["text"]) == len(value["label"]):
+    if isinstance(value, dict) and _side_by_side(value.get("text"), value.get("label")):
         value, names = value["text"], tuple(str(name).strip() for name in value["label"])
     elif isinstance(value, list) and value and all(isinstance(one, dict) and "text" in one for one in value):
         names = tuple(str(one["label"]).strip() for one in value if "label" in one)
@@ -113,6 +114,10 @@ def _choices(cells: Cells) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(lead + text for text in texts if text is not None), names
 
 
+def _side_by_side(texts: Any, names: Any) -> bool:
+    return isinstance(texts, list) and isinstance(names, list) and len(texts) == len(names)
+
+
 def _answer(answer: Any, choices: Sequence[str], names: Sequence[str], cells: Cells) -> int:
     """Which choice an answer means."""
     said = str(int(answer) if isinstance(answer, float) and answer.is_integer() else answer).strip()
@@ -120,11 +125,11 @@ def _answer(answer: Any, choices: Sequence[str], names: Sequence[str], cells: Ce
         readings = {i for i, name in enumerate(names) if name == said}
         known = f"one of the labels of its choices ({shortened(names)})"
     else:
-        readings = set() if isinstance(answer, str) else {int(said)} if said.isdecimal() else set()
+        readings = _index(said)
         if isinstance(answer, str):
             readings = {i for i, choice in enumerate(choices) if choice.strip() == said} | _position(said)
         readings &= set(range(len(choices)))
-        last = chr(ord("A") + len(choices) - 1)
+        last = chr(ord("A") + min(len(choices), 26) - 1)
         known = f"an index from 0 to {len(choices) - 1}, the text of a choice, or a letter from A to {last}"
     if len(readings) == 1:
         return readings.pop()
@@ -138,6 +143,11 @@ def _answer(answer: Any, choices: Sequence[str], names: Sequence[str], cells: Ce
 
 def _position(said: str) -> set[int]:
     """The index that digits or a letter mean."""
-    if said.isdecimal():
-        return {int(said)}
-    return {ord(said.upper()) - ord("A")} if len(said) == 1 and said.isascii() and said.isalpha() else set()
+    if len(said) == 1 and said.isascii() and said.isalpha():
+        return {ord(said.upper()) - ord("A")}
+    return _index(said)
+
+
+def _index(said: str) -> set[int]:
+    """The index that digits mean; more of them than any index has mean none, and Python would not read them."""
+    return {int(said)} if said.isdecimal() and len(said) <= _DIGITS else set()

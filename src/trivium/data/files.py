@@ -5,6 +5,7 @@ Both are a ``Source``: something with a name that opens as a ``Table``.
 
 import glob
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from trivium.data.lines import COMPRESSIONS
 from trivium.data.place import Place, meant, problem, shortened
 
 _BLOCK = 1 << 20
+_SHOWN = 200  # characters of a path that cannot be one
 
 
 class Source(Protocol):
@@ -118,6 +120,38 @@ def stem_of(path: Path) -> str:
     return (path.with_suffix("") if packed else path).stem
 
 
+def located(path: str | Path) -> Path:
+    """A path as a user wrote it, ``~`` filled in; whether something is there is not asked.
+
+    Raises:
+        DataError: there can be nothing: it is empty, too long, no Unicode, in a folder that may not be entered, or in
+            the home of somebody unknown.
+    """
+    try:
+        if not str(path).strip():
+            raise ValueError("nothing")
+        if "\0" in str(path):
+            raise ValueError("a NUL character in it")
+        str(path).encode()
+        found = Path(path).expanduser()
+        found.is_file()
+    except (OSError, RuntimeError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        shown = repr(str(path)[:_SHOWN])
+        raise problem(shown, expected="a path", found=str(why), way_out="Correct it, or rename the file.") from error
+    return found
+
+
+def entries(folder: Path) -> list[Path]:
+    """All that lies in a folder; raises a DataError where it may not be read."""
+    try:
+        return list(folder.iterdir())
+    except OSError as error:
+        raise problem(
+            str(folder), expected="a folder you may read", found=str(error.strerror), way_out="Change its permissions."
+        ) from error
+
+
 def data_files(paths: Sequence[Path], formats: Mapping[str, Format] = FORMATS) -> tuple[DataFile, ...]:
     """These files, each named by its path below the folder that they all share.
 
@@ -126,9 +160,8 @@ def data_files(paths: Sequence[Path], formats: Mapping[str, Format] = FORMATS) -
     """
     for path in paths:
         if not path.is_file():
-            raise problem(
-                str(path), expected="a data file", found="a folder" if path.is_dir() else "none", way_out=_nearby(path)
-            )
+            found = "a folder" if path.is_dir() else "a link that leads nowhere" if path.is_symlink() else "none"
+            raise problem(str(path), expected="a data file", found=found, way_out=_nearby(path))
         if not suffix_of(path, formats):
             raise problem(
                 str(path),
@@ -137,12 +170,12 @@ def data_files(paths: Sequence[Path], formats: Mapping[str, Format] = FORMATS) -
                 way_out="Save it as one of these.",
             )
     shared = os.path.commonpath([path.absolute().parent for path in paths]) if paths else ""
-    return tuple(DataFile(path, path.absolute().relative_to(shared).as_posix(), formats) for path in paths)
+    return tuple(DataFile(path, Path(os.path.relpath(path.absolute(), shared)).as_posix(), formats) for path in paths)
 
 
 def listed(folder: Path, formats: Mapping[str, Format] = FORMATS) -> list[Path]:
     """The data files that lie directly in a folder, by name."""
-    files = (path for path in folder.iterdir() if path.is_file() and path.name[0] != ".")
+    files = (path for path in entries(folder) if path.is_file() and path.name[0] != ".")
     return sorted(path for path in files if suffix_of(path, formats))
 
 
@@ -155,7 +188,7 @@ def matching(pattern: str, formats: Mapping[str, Format] = FORMATS) -> tuple[lis
     Raises:
         DataError: there are none.
     """
-    path = Path(pattern).expanduser()
+    path = located(pattern)
     if path.is_file():
         return [path], []
     caught = listed(path, formats) if path.is_dir() else _glob(path)
@@ -173,14 +206,42 @@ def matching(pattern: str, formats: Mapping[str, Format] = FORMATS) -> tuple[lis
 
 
 def _glob(pattern: Path) -> list[Path]:
-    # not Path.glob: that one catches hidden files too, and takes no pattern that starts at the root
-    return sorted(map(Path, glob.glob(str(pattern), recursive=True)))  # noqa: PTH207
+    """What a pattern catches, by name. Not ``Path.glob``, which catches hidden files and takes no absolute pattern."""
+    if "**" not in pattern.parts:
+        return sorted(map(Path, glob.glob(str(pattern))))  # noqa: PTH207
+    at = pattern.parts.index("**")
+    roots = _glob(Path(*pattern.parts[:at])) if at else [Path()]
+    rest = Path(*pattern.parts[at + 1 :]) if pattern.parts[at + 1 :] else Path("*")
+    folders = (folder for root in roots if root.is_dir() for folder in _folders(root))
+    return sorted({path for folder in folders for path in _glob(Path(glob.escape(str(folder))) / rest)})
+
+
+def _folders(root: Path) -> Iterator[Path]:
+    """A folder and all below it but hidden ones, each once, for links may lead in circles; found without links first.
+
+    ``glob`` would follow two links to their parent folder some 2**40 times.
+    """
+    seen: set[tuple[int, int]] = set()
+    plain, links = deque([root]), deque[Path]()
+    while plain or links:
+        folder = (plain or links).popleft()
+        try:
+            about, inside = folder.stat(), sorted(folder.iterdir())
+        except OSError:  # may not be entered: as with ``glob``, it catches nothing there
+            continue
+        if (about.st_dev, about.st_ino) in seen:
+            continue
+        seen.add((about.st_dev, about.st_ino))
+        yield folder
+        for path in inside:
+            if path.name[0] != "." and path.is_dir():
+                (links if path.is_symlink() else plain).append(path)
 
 
 def _nearby(path: Path) -> str:
     """What lies where somebody looked for a file, with a guess at what was meant."""
-    folder = next(parent for parent in path.absolute().parents if parent.is_dir())
-    names = sorted(f"{found.name}{'/' * found.is_dir()}" for found in folder.iterdir() if found.name[0] != ".")
+    folder = next((parent for parent in path.absolute().parents if parent.is_dir()), path)
+    names = sorted(f"{found.name}{'/' * found.is_dir()}" for found in entries(folder) if found.name[0] != ".")
     return f"{meant(path.name, names)}In {_as_written(path, folder)} there {_are(names)}."
 
 

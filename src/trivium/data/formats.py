@@ -61,7 +61,7 @@ def class_labels(metadata: Mapping[bytes, bytes] | None) -> Mapping[str, tuple[s
             for column, feature in inner.items()
             if isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
         }
-    except (KeyError, TypeError, ValueError, AttributeError):  # no note, or not theirs
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError):  # no note, or not theirs
         return {}
 
 
@@ -295,7 +295,8 @@ def _rows(batches: Iterator[Any], wanted: Sequence[str], place: Place, what: str
 def _explained(place: Place, what: str) -> Iterator[None]:
     try:
         yield
-    except (pa.ArrowException, OSError, ValueError) as error:
+    except (pa.ArrowException, OSError, ValueError, OverflowError, LookupError) as error:
+        # the last two: a time beyond the calendar, or in a time zone that nobody knows
         raise place.error(
             expected=f"a whole {what} file",
             found=f"a damaged one, or another format ({error})",

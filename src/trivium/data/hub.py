@@ -82,7 +82,7 @@ def hub_splits(address: str) -> Mapping[str, HubSplit]:
     name, _, config = address.removeprefix(HUB).partition(":")
     try:
         splits = load_dataset(name, config or None)
-    except (OSError, ValueError, RuntimeError, DatasetsError) as error:  # RuntimeError: it needs a script of its own
+    except (OSError, ValueError, RuntimeError, LookupError, DatasetsError) as error:  # RuntimeError: it needs a script
         raise problem(
             address,
             expected="a data set of the Hugging Face hub, hub:owner/name or hub:owner/name:config",

@@ -173,7 +173,7 @@ class Number(TextReader):
             value = float(text) if _DECIMAL.fullmatch(text) else text
         if value is None or value != value:  # nan is not equal to itself
             return None
-        if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        if not isinstance(value, int | float) or isinstance(value, bool) or not _finite(value):
             raise cells.cell("label").error(
                 expected="a finite number",
                 found=f"{repr(value)[:80]} ({type(value).__name__})",
@@ -208,6 +208,14 @@ KINDS: Mapping[str, Reader] = {
     "tag": Tags(),
     "span": Answers(),
 }
+
+
+def _finite(value: float) -> bool:
+    """Whether a float can hold it; a whole number of JSON may have any number of digits."""
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def _flag(value: Any, cell: Cell) -> bool | None:

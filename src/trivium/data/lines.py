@@ -14,6 +14,7 @@ COMPRESSIONS: Mapping[str, str] = {".gz": "gzip", ".zst": "zstd"}
 
 _BOM = b"\xef\xbb\xbf"
 _BUFFER = 1 << 20
+_LONGEST = 1 << 29  # bytes of a line: a whole .json list may be one, and a compressed file may unpack to anything
 
 
 @contextmanager
@@ -38,8 +39,14 @@ def open_lines(path: Path, place: Place) -> Iterator[tuple[Iterator[str], Callab
 def decoded(file: IO[bytes] | io.BufferedReader, place: Place, compression: str = "") -> Iterator[str]:
     """The lines of an open file, line ends included, as ``open_lines`` has them; moves ``place``."""
     try:
-        for line in file:
+        while line := file.readline(_LONGEST):
             place.line += 1
+            if len(line) == _LONGEST:
+                raise place.error(
+                    expected=f"lines of less than {_LONGEST >> 20} MiB",
+                    found="one that is longer",
+                    way_out="Cut it, or save the rows as Parquet.",
+                )
             yield _decode(line.removeprefix(_BOM) if place.line == 1 else line, place)
     except OSError as error:  # pyarrow's, of both compressions
         short = "truncated" in str(error).lower()

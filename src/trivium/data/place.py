@@ -7,6 +7,9 @@ from typing import NamedTuple
 
 from trivium.errors import DataError
 
+_LONGEST = 2000  # characters of a part of a message
+_LONGEST_NAME = 200  # that is compared with others: the time for that grows with the square
+
 
 def problem(where: str, *, expected: str, found: str, way_out: str) -> DataError:
     """The error for a mistake in data: where it is, what was expected, what was found, and what to do.
@@ -14,7 +17,12 @@ def problem(where: str, *, expected: str, found: str, way_out: str) -> DataError
     >>> print(problem("a.csv row 3", expected="2 fields", found="3", way_out="Quote the text."))
     a.csv row 3: expected 2 fields, found 3. Quote the text.
     """
-    return DataError(f"{where}: expected {expected}, found {found}. {way_out}")
+    return DataError(f"{where}: expected {_cut(expected)}, found {_cut(found)}. {_cut(way_out)}")
+
+
+def _cut(said: str) -> str:
+    """So much that it can be read: a cell may hold megabytes."""
+    return said if len(said) <= _LONGEST else f"{said[:_LONGEST]} …"
 
 
 def meant(found: str, known: Iterable[str]) -> str:
@@ -23,7 +31,7 @@ def meant(found: str, known: Iterable[str]) -> str:
     >>> meant("postive", ["neg", "pos", "positive"])
     "Did you mean 'positive'? "
     """
-    close = get_close_matches(found, list(known), 1)
+    close = get_close_matches(found, list(known), 1) if len(found) <= _LONGEST_NAME else []
     return f"Did you mean '{close[0]}'? " if close else ""
 
 

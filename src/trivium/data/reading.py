@@ -23,6 +23,8 @@ from trivium.data.words import fingerprint64
 from trivium.errors import ConfigError
 
 _NUMBER = re.compile(r"[-+]?\d+(\.\d+)?")
+_LONGEST = 1000  # characters of a label that is written out as YAML: for megabytes that would take minutes
+_INDEX = re.compile(r"-?\d{1,18}")
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Cells:
     def label(self, value: Any) -> str | None:
         """The name of a label; none where there is none. Raises a DataError where it is something else."""
         name = label_name(value, self.names, self.cell("label"))
-        if name is None or name in self.aliases or not self.aliases or not name.removeprefix("-").isdecimal():
+        if name is None or name in self.aliases or not self.aliases or not _INDEX.fullmatch(name):
             return name
         return label_name(int(name), self.aliases, self.cell("label"))
 
@@ -212,7 +214,7 @@ def label_name(value: Any, names: Sequence[str], cell: Cell) -> str | None:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, str):
-        return value.strip() or None
+        return (read_text(value, cell) or "").strip() or None
     if not isinstance(value, int):
         raise cell.error(
             expected="a label: text, a whole number, true or false",
@@ -272,11 +274,12 @@ def known_labels(
         for row in rows:
             for label in of(row):
                 if label not in known:
+                    more = [*labels, label] if len(label) <= _LONGEST else [*labels, "..."]
                     raise Cell(row.source.shown, row.number, column).error(
                         expected=f"one of {listed}",
                         found=f"'{label}'",
                         way_out=f"{meant(label, labels)}Fix the row, or list the labels in the study file: "
-                        f"task.labels: {flow_yaml([*labels, label])}.",
+                        f"task.labels: {flow_yaml(more)}.",
                     )
     unseen = [label for label in labels if label not in seen]
     return labels, (f"labels without a training row: {shortened(unseen)}.",) if unseen else ()

@@ -14,7 +14,7 @@ from typing import Any
 from trivium.core import Split
 from trivium.data.columns import Chosen, corpus_columns
 from trivium.data.conll import TAGGED
-from trivium.data.files import Source, data_files, matching, stem_of
+from trivium.data.files import Source, data_files, located, matching, stem_of
 from trivium.data.formats import FORMATS
 from trivium.data.hub import HUB, hub_splits
 from trivium.data.labels import KINDS
@@ -133,7 +133,7 @@ def _parts(path: str) -> list[_Part]:
         splits = hub_splits(path)
         first = splits.get("train") or next(iter(splits.values()))
         return [_Part(path, (path,), first, first.size, splits="train" in splits)]
-    folder = Path(path).expanduser()
+    folder = located(path)
     files = matching(path, _ALL)[0]
     if not folder.is_dir():
         return [_group(path, files, files)]
@@ -213,7 +213,7 @@ def _like_scores(labels: Sequence[Any]) -> bool:
     texts = any(isinstance(label, str) for label in labels)
     try:
         numbers = {float(label) for label in labels if label is not None and label != ""}
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return False
     whole = all(number.is_integer() for number in numbers if math.isfinite(number))
     return not whole and (not texts or len(numbers) >= _MANY_SCORES)

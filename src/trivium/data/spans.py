@@ -108,7 +108,7 @@ def _answers(cells: Cells, context: str) -> tuple[tuple[str, int], ...] | None:
         else:
             pairs = [(one["text"], one["answer_start"] if "answer_start" in one else one["start"]) for one in value]
         found = tuple((read_text(text, cells.cell("label")), _whole(start)) for text, start in pairs)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise cells.cell("label").error(
             expected='answers, {"text": [...], "answer_start": [...]} or [{"text": ..., "answer_start": ...}]',
             found=f"{repr(value)[:80]} ({type(error).__name__}: {error})",

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from trivium.core import Split
-from trivium.data.files import DataFile, Source, data_files, listed, stem_of, suffix_of
+from trivium.data.files import DataFile, Source, data_files, entries, listed, located, stem_of, suffix_of
 from trivium.data.formats import FORMATS, Format
 from trivium.data.hub import HUB, hub_splits
 from trivium.data.place import meant, problem, shortened
@@ -86,7 +86,7 @@ def find_splits(
         return _of_mapping(path, formats)
     if str(path).startswith(HUB):
         return _of_hub(str(path), names or {})
-    path = Path(path).expanduser()
+    path = located(path)
     if path.is_dir():
         return _of_folder(path, formats, names or {})
     return Found(stem_of(path), {"train": data_files([path], formats)})
@@ -119,7 +119,7 @@ def _of_mapping(paths: Mapping[str, str | Path], formats: Mapping[str, Format]) 
             raise ConfigError(f"task.path: unknown split '{name}'. {meant(name, SPLITS)}Known are train, dev and test.")
     if "train" not in paths:
         raise ConfigError(f"task.path: no 'train' among {shortened(paths)}; a task needs rows to train on.")
-    files = data_files([Path(path).expanduser() for path in paths.values()], formats)
+    files = data_files([located(path) for path in paths.values()], formats)
     train = files[list(paths).index("train")]
     name = train.stem if split_of(train.path) is None else train.path.absolute().parent.name
     return Found(name, _one_each(list(zip(map(SPLITS.__getitem__, paths), files, strict=True)), "task.path"))
@@ -130,7 +130,7 @@ def _of_folder(folder: Path, formats: Mapping[str, Format], names: Names) -> Fou
     rows = [path for path in listed(folder, formats) if not plain or suffix_of(path) != ".txt"]  # it has no labels
     present = _preferred([(split, path) for path in rows if (split := split_of(path, names))], names)
     if not any(split == "train" for split, _ in present):
-        there = sorted(path.name for path in folder.iterdir())
+        there = sorted(path.name for path in entries(folder))
         raise problem(
             str(folder),
             expected="a file of training rows, named train.csv, train.jsonl, train.parquet, …",

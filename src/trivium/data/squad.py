@@ -25,8 +25,9 @@ def questions(values: Iterator[Any], place: Place) -> Iterator[Any]:
     Source: SQuAD 1.1 and 2.0 (Rajpurkar et al. 2016, 2018); MRQA 2019 (Fisch et al. 2019), whose files begin with a
     header, and whose spans name the last character of an answer and not the one behind it.
     """
-    first = next(values, None)
-    if first is None:
+    nothing = object()  # not None, which a file may begin with
+    first = next(values, nothing)
+    if first is nothing:
         return
     if isinstance(first, dict) and _nested(first.get("data")):
         yield from _explained((_squad(article) for article in first["data"]), place)

@@ -11,7 +11,7 @@ from typing import IO, Any, NoReturn
 from trivium.data.choices import OneChoice
 from trivium.data.columns import Chosen, read_text, text_columns
 from trivium.data.conll import TAGGED
-from trivium.data.files import Source, data_files
+from trivium.data.files import Source, data_files, located
 from trivium.data.formats import FORMATS
 from trivium.data.lines import decoded
 from trivium.data.place import Place, meant, problem, shortened
@@ -44,7 +44,7 @@ def read_texts(
         DataError: at once, if there is no such file or column; while it is read, if a row is not what it should be or
             has nothing in one of these.
     """
-    (source,) = data_files([Path(file).expanduser()], {**FORMATS, **TAGGED})
+    (source,) = data_files([located(file)], {**FORMATS, **TAGGED})
     with source.open() as table:
         columns = _columns(table.columns, text_column, source.shown)
         _demand(keep or {}, table.columns, source.shown)
@@ -153,11 +153,14 @@ def _words(cells: Cells, role: str) -> list[str]:
 def _choices(cells: Cells, role: str) -> list[str]:
     """The choices as the reader of labelled rows has them, which is told that the first is right."""
     value = cells.values[role]
-    names = value.get("label") if isinstance(value, dict) else [c.get("label", 0) for c in value if isinstance(c, dict)]
+    several = value if isinstance(value, list) else []
+    names = (
+        value.get("label") if isinstance(value, dict) else [c.get("label", 0) for c in several if isinstance(c, dict)]
+    )
     told = replace(
         cells,
         columns={**cells.columns, "label": cells.columns[role]},
-        values={**cells.values, "label": names[0] if names else 0},
+        values={**cells.values, "label": names[0] if isinstance(names, list) and names else 0},
     )
     row = OneChoice().read(told)
     return list(row.extra) if isinstance(row, Row) else [_missing(cells, "text", "a text")]

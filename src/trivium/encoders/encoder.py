@@ -59,8 +59,10 @@ class Scratch:
 
     def __post_init__(self) -> None:
         """Refuse what no tokenizer could hold."""
-        if self.vocabulary < 512:
-            raise ConfigError(f"encoder.vocabulary: expected at least 512 entries, found {self.vocabulary}.")
+        if not 512 <= self.vocabulary <= 1 << 20:
+            raise ConfigError(
+                f"encoder.vocabulary: expected at least 512 and at most 1,048,576 entries, found {self.vocabulary}."
+            )
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,10 @@ class Pretrained:
 
     pretrained: str
     revision: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.pretrained.strip():
+            raise ConfigError("encoder.pretrained: expected a folder or a hub name, found nothing.")
 
 
 class HeadOnly(nn.Module):

@@ -11,7 +11,7 @@ from trivium.masking.linguistic import Entity, PartOfSpeech, Punctuation
 from trivium.masking.ngrams import PMI
 from trivium.masking.protocol import Known
 from trivium.masking.rules import RandomTokens, Spans, WholeWord
-from trivium.masking.scored import ScoredMasker
+from trivium.masking.scored import Draw, ScoredMasker
 from trivium.masking.selective import Selective
 from trivium.masking.statistics import TFICF, Difference, InforMask
 from trivium.masking.tasks import AnswerLike, Saliency
@@ -30,6 +30,11 @@ class Saved:
     path: Path
     rate: float | None = None
     temperature: float | None = None
+
+    def __post_init__(self) -> None:
+        for key, value in (("rate", self.rate), ("temperature", self.temperature)):
+            if value is not None:
+                Draw(**{key: value})  # says what is wrong with it
 
     def fit(self, known: Known) -> ScoredMasker:
         """The masker as it was kept.

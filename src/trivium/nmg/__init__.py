@@ -35,7 +35,7 @@ def make_masker(options: Mapping[str, Any], where: str = "masker") -> Any:
     given = dict(options)
     if given.get("kind") == "nmg" and "preset" in given:
         name = given.pop("preset")
-        if name not in PRESETS:
+        if not isinstance(name, str) or name not in PRESETS:
             raise ConfigError(f"{where}: unknown preset '{name}'; known are {', '.join(PRESETS)}.")
         given = {**PRESETS[name](), **given}
     return choose(MASKERS, given, where)

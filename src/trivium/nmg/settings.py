@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from trivium.core import COUNT, FROM_ZERO, LENGTH, POSITIVE, demand
 from trivium.errors import ConfigError
 from trivium.masking import Known
 from trivium.masking.policy import PolicyKind, PolicyMasker
@@ -114,9 +115,18 @@ class NMG(Draw):
     def __post_init__(self) -> None:
         """Refuse what cannot be played."""
         super().__post_init__()
-        for name in ("episodes", "contexts", "rows", "validation_rows", "batch_rows", "steps", "actors"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"nmg, {name}: expected at least 1, found {getattr(self, name)}.")
+        ranges = {
+            COUNT: (
+                *("episodes", "contexts", "rows", "validation_rows", "batch_rows", "steps", "actors", "sets", "batch"),
+                *("fill_epochs", "finetune_epochs", "memory_contexts"),
+            ),
+            LENGTH: ("max_length",),
+            POSITIVE: ("clip",),
+            FROM_ZERO: (
+                *("explore", "fill_rate", "finetune_rate", "freeze", "memory", "memory_start", "entropy", "lr"),
+            ),
+        }
+        demand(self, "nmg, ", ranges)
         if not 0 < self.validation < 0.5:
             raise ConfigError(
                 f"nmg, validation: expected a share above 0 and below 0.5, since as many texts again are kept for the "

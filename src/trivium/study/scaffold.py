@@ -1,5 +1,6 @@
 """A first study file for somebody's files, with the reason for every line beside it."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -40,6 +41,15 @@ def write_study(data: Sequence[str], output: Path, *, force: bool = False) -> st
     return "\n".join([*lines, "", f"wrote {output}. Next: trivium check {output}, then trivium run {output}"])
 
 
+def _name(wish: str) -> str:
+    """A name that a run folder may have, as near to a wish as can be.
+
+    >>> _name("my reviews, 2nd"), _name("_"), _name("отзывы")
+    ('my-reviews-2nd', 'study', 'study')
+    """
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", wish).strip("._-")[:50] or "study"
+
+
 def _named(found: Sniffed) -> bool:
     """Whether the labels of the task have names that its owner gave them."""
     return found.kind in ("classify", "multilabel", "tag")
@@ -49,10 +59,10 @@ def _study(found: Sniffed, name: str) -> str:
     task = {"kind": found.kind, "path": found.task_path, "metric": found.metric}
     columns = {role: [*column] if isinstance(column, tuple) else column for role, column in found.columns.items()}
     lines = [
-        f"name: {flow_yaml(name if name != 'study' else Path(found.task_path).name.partition('.')[0])}",
+        f"name: {flow_yaml(_name(name if name != 'study' else Path(found.task_path).name.partition('.')[0]))}",
         "seeds: 3                          # more seeds see smaller differences; 5 is good",
         "",
-        *(f"# {note}" for note in found.notes),
+        *(f"# {' '.join(note.split())}" for note in found.notes),  # a name in it may hold a line break
         "task:",
         *(f"  {key}: {flow_yaml(value)}" for key, value in task.items()),
         f"  columns: {flow_yaml(columns)}",

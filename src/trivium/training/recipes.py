@@ -108,7 +108,7 @@ def make_stage(options: Mapping[str, Any], spec: Spec, where: str) -> Stage:
     name = given.pop("preset", None)
     if name is None:
         return build(Stage, given, where)
-    if name not in PRESETS:
+    if not isinstance(name, str) or name not in PRESETS:
         raise ConfigError(f"{where}: unknown preset '{name}'; known are {', '.join(PRESETS)}.")
     keys = {"name": name, **PRESETS[name](spec)}
     for length, other in (("updates", "epochs"), ("epochs", "updates")):

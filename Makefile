@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: setup setup-browser minilm demo test test-slow test-onnx test-ray test-browser lint types bench bench-documents bench-training bench-nmg bench-auxiliary bench-plan bench-gpu docs clean
+.PHONY: setup setup-browser minilm demo test test-slow test-onnx test-ray test-browser lint types bench bench-documents bench-training bench-nmg bench-auxiliary bench-plan bench-gpu chaos docs clean
 
 setup: $(VENV)/installed
 
@@ -71,6 +71,9 @@ bench-plan: setup  ## what the plan says beside what came, for five small studie
 
 bench-gpu: setup  ## the same on a CUDA device with BERT-base, and how much of its speed is used
 	$(BIN)/python bench/gpu.py
+
+chaos: setup  ## kill a study thirty times and compare what comes out, byte for byte; a quarter of an hour
+	$(BIN)/python bench/chaos.py
 
 docs: setup  ## write docs/config.md anew from the models of the study file
 	$(BIN)/python docs/make_config.py

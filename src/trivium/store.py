@@ -19,8 +19,10 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
+import numpy as np
+import numpy.typing as npt
 import xxhash
 from filelock import FileLock, Timeout
 
@@ -144,6 +146,43 @@ def compared(listing: Path, expected: Mapping[str, Content]) -> str | None:
     return found
 
 
+def write_array(path: Path, array: npt.NDArray[Any]) -> None:
+    """Write an array whole, or leave what was there: a ``.npy`` file with its digest behind it."""
+    scratch = _beside(path)
+    try:
+        with scratch.open("wb") as file:
+            np.save(file, array, allow_pickle=False)
+        found = _content(scratch)[1]
+        with scratch.open("ab") as file:
+            file.write(bytes.fromhex(found))
+        scratch.replace(path)
+    except BaseException:
+        scratch.unlink(missing_ok=True)
+        raise
+
+
+def read_array(path: Path, shape: tuple[int, ...], kind: npt.DTypeLike) -> npt.NDArray[Any] | None:
+    """What ``write_array`` wrote, memory-mapped; none where it is not there, or damaged, which is told.
+
+    An array of an older version has no digest, and is taken by its shape and kind.
+    """
+    try:
+        found: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        with path.open("rb") as file:
+            behind = path.stat().st_size - found.offset - found.nbytes  # type: ignore[attr-defined]
+            told = os.pread(file.fileno(), behind, path.stat().st_size - behind).hex()
+            whole = not told or told == _digest(file, path.stat().st_size - behind)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, EOFError) as error:
+        _LOG.warning("%s is damaged and is made anew: %s", path, error)
+        return None
+    if found.shape == shape and found.dtype == kind and whole:
+        return found
+    _LOG.warning("%s is damaged and is made anew: its content is not what was written", path)
+    return None
+
+
 def refusal(error: BaseException, place: Path) -> str | None:
     """What to tell of an error by which a disk refused to be written to or read from; none for any other error.
 
@@ -156,12 +195,12 @@ def refusal(error: BaseException, place: Path) -> str | None:
         number = int(told[1])
     if number is None and re.search(r"\d+ requested and \d+ written|[Nn]ot enough free space to write", str(error)):
         number = errno.ENOSPC
-    if number not in _REFUSALS:
+    if number is None or number not in _REFUSALS:
         return None
     found, way_out = _REFUSALS[number]
     where = getattr(error, "filename", None) or place
     return (
-        f"{where}: expected a place that can be read and written, found that {found} ({os.strerror(number)}). {way_out}, "
+        f"{where}: expected a place to read and write, found that {found} ({os.strerror(number)}). {way_out}, "
         "or give another folder (--runs; what is kept of corpora lies in TRIVIUM_CACHE), and run again: what is "
         "finished is kept."
     )
@@ -307,6 +346,15 @@ def _sync(path: Path) -> None:
 def _content(path: Path) -> tuple[int, str]:
     with path.open("rb") as file:
         return path.stat().st_size, hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()
+
+
+def _digest(file: IO[bytes], size: int) -> str:
+    """Of the first so many bytes."""
+    hasher = xxhash.xxh3_128()
+    while size > 0 and (block := file.read(min(size, 1 << 20))):
+        hasher.update(block)
+        size -= len(block)
+    return str(hasher.hexdigest())
 
 
 def _done(folder: Path) -> JSON | None:

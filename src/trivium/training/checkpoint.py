@@ -190,9 +190,10 @@ def _damage(checkpoint: Path) -> str | None:
         return f"{_MANIFEST} is not there"
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:  # a manifest may be any JSON, or none
         return f"{_MANIFEST}: {reason(error)}"
-    unlisted = sorted(file.name for file in checkpoint.iterdir() if file.name not in {*manifest, _MANIFEST})
-    if unlisted:
-        return f"{_MANIFEST}: expected an entry for {unlisted[0]}, found none"
+    files = {str(file.relative_to(checkpoint)) for file in checkpoint.rglob("*") if file.is_file()}
+    unlisted = sorted(files - {*manifest, _MANIFEST})
+    if unlisted or not manifest:
+        return f"{_MANIFEST}: expected an entry for {unlisted[0] if unlisted else 'every file'}, found none"
     return damage(checkpoint, manifest)
 
 

@@ -7,6 +7,8 @@ A tiny study with all three choices (BM25 documents, a learned mask, GradTS) and
 random moments, and, every other time, just before a random operation by which a file gets to the disk or gets its name.
 A run that comes to its end before all kills are spent is compared, and a fresh one takes its place.
 
+Encoders learn the language in 20 updates instead of 500, and write a checkpoint after every update.
+
 Compared are all files of the run folder: artifacts, weights, selections, scores, verdict, models. What says when
 something happened or how long it took is left out, and nothing else: ``TIMES``, the digests in ``done.json`` of files
 that hold such a thing, the lines of a model card that say it, and the report (it is written from the rest).
@@ -26,6 +28,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -121,12 +124,14 @@ def work(item: dict[str, Any], send: Any) -> Any:
 
 
 def prepare(operation: int) -> None:
-    """Write checkpoints all the time, and die before an operation; in every process once."""
+    """Be short, write checkpoints all the time, and die before an operation."""
+    from trivium.auxiliary import jobs
     from trivium.documents import bm25
     from trivium.nmg import learn
-    from trivium.training import loop
+    from trivium.training import StudyModels, loop, models
 
     loop.CHECKPOINT_SECONDS = learn._SAVE_SECONDS = bm25._SECONDS = 0.0
+    jobs.StudyModels = models.StudyModels = partial(StudyModels, updates=20)  # type: ignore[misc, assignment]
     if not operation or hasattr(prepare, "counted"):
         return
     counted = prepare.counted = iter(range(1, operation + 1))  # type: ignore[attr-defined]

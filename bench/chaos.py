@@ -64,7 +64,7 @@ def write_study(folder: Path) -> Path:
     joint = {"preset": "tlm-joint", "updates": 8, "mix": {"documents": 3, "task": 1}, "batch_tokens": 256, **short}
     beside = {"preset": "multitask", "updates": 6, **short}
     tune = {"preset": "finetune", "updates": 6, **short}
-    quick = {"seeds": 2, "epochs": 1, "trial_epochs": 1, "max_length": 32}
+    quick = {"seeds": 1, "epochs": 1, "trial_epochs": 1, "max_length": 32}
     study = {
         "name": "chaos",
         "seeds": 2,
@@ -91,12 +91,11 @@ def write_study(folder: Path) -> Path:
 # -- a life: the study's processes, which may be killed ----------------------------------------------------------------
 
 
-def life(study: str, runs: str, operation: int) -> None:
+def life(study: str, operation: int) -> None:
     """What `trivium run` does, with a checkpoint after every update, so that there is more to be disturbed.
 
     Args:
-        study: The study file.
-        runs: Where the run folder lies.
+        study: The study file; the run folder lies under ``runs`` here.
         operation: Before which operation on the disk, of any of its processes, all are killed; 0: none.
     """
     from trivium import engine
@@ -111,7 +110,7 @@ def life(study: str, runs: str, operation: int) -> None:
 
     engine.run_all = run_all  # type: ignore[assignment]
     print("ready", flush=True)
-    app(["run", study, "--runs", runs, "--quiet"])
+    app(["run", study, "--quiet"])
 
 
 def work(item: dict[str, Any], send: Any) -> Any:
@@ -170,7 +169,8 @@ class Place:
         (self.root / "tmp").mkdir(parents=True, exist_ok=True)
         with (self.root / "stderr.log").open("a") as said:
             process = subprocess.Popen(
-                [sys.executable, __file__, "--life", str(self.study), str(self.root / "runs"), str(operation)],
+                [sys.executable, str(Path(__file__).resolve()), "--life", str(self.study), str(operation)],
+                cwd=self.root,
                 stdout=subprocess.PIPE,
                 stderr=said,
                 text=True,
@@ -330,11 +330,11 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, help="where to run, and to leave what was made")
-    parser.add_argument("--life", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--life", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.life:
-        study, runs, operation = options.life
-        return life(study, runs, int(operation))
+        study, operation = options.life
+        return life(study, int(operation))
     with tempfile.TemporaryDirectory() as scratch:
         outcome = torment((options.folder or Path(scratch)).absolute(), options.kills, options.seed)
     print(f"\n{sum(outcome.kills.values())} kills in {outcome.seconds / 60:.1f} minutes, seed {options.seed}")

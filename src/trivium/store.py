@@ -34,6 +34,7 @@ Content = tuple[int, str | None]  # a file's size in bytes and its xxh3-128 dige
 _DONE = "done.json"
 _LOG = logging.getLogger("trivium")
 _COMPARED: set[tuple[Path, int, int]] = set()  # lists whose files this process has read and found to be what they say
+_TOLD: set[str] = set()
 _REFUSALS: Mapping[int, tuple[str, str]] = {
     errno.ENOSPC: ("the disk is full", "Free some room"),
     errno.EDQUOT: ("the quota is used up", "Free some room"),
@@ -146,6 +147,13 @@ def compared(listing: Path, expected: Mapping[str, Content]) -> str | None:
     return found
 
 
+def tell(damage: str) -> None:
+    """Warn of something damaged, once: whoever waits for a lock looks before and after."""
+    if damage not in _TOLD:
+        _TOLD.add(damage)
+        _LOG.warning("%s", damage)
+
+
 def write_array(path: Path, array: npt.NDArray[Any]) -> None:
     """Write an array whole, or leave what was there: a ``.npy`` file with its digest behind it."""
     scratch = _beside(path)
@@ -175,11 +183,11 @@ def read_array(path: Path, shape: tuple[int, ...], kind: npt.DTypeLike) -> npt.N
     except FileNotFoundError:
         return None
     except (OSError, ValueError, EOFError) as error:
-        _LOG.warning("%s is damaged and is made anew: %s", path, error)
+        tell(f"{path} is damaged and is made anew: {error}")
         return None
     if found.shape == shape and found.dtype == kind and whole:
         return found
-    _LOG.warning("%s is damaged and is made anew: its content is not what was written", path)
+    tell(f"{path} is damaged and is made anew: its content is not what was written")
     return None
 
 
@@ -378,5 +386,5 @@ def _done(folder: Path) -> JSON | None:
         found = f"{_DONE}: {error}"
     if found is None:
         return done
-    _LOG.warning("%s is damaged and is made anew: %s", folder, found)
+    tell(f"{folder} is damaged and is made anew: {found}")
     return None

@@ -7,7 +7,6 @@ listing them in another order changes nothing. Cleaning and near-duplicates are 
 
 import glob
 import json
-import logging
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,11 +27,10 @@ from trivium.data.place import Cell, problem, shortened
 from trivium.data.windows import windows
 from trivium.data.words import count_words
 from trivium.errors import ConfigError, DataError
-from trivium.store import atomic_folder, cache_folder, compared, contents
+from trivium.store import atomic_folder, cache_folder, compared, contents, tell
 
 Progress = Callable[[int, int], None]
 
-_LOG = logging.getLogger("trivium")
 _DONE = "done.json"
 _VERSION = 1  # of what this module makes of a file; a new one makes every cache anew
 _BATCH_DOCUMENTS = 10_000
@@ -152,7 +150,7 @@ def _open(folder: Path) -> tuple[pa.Table, list[str]] | None:
             raise ValueError(f"expected {done['documents']} documents, found {table.num_rows} or other columns")
         return table, list(map(str, done["notes"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException) as error:
-        _LOG.warning("the documents kept in %s are damaged and are read anew: %s", folder, error)
+        tell(f"the documents kept in {folder} are damaged and are read anew: {error}")
         return None
 
 

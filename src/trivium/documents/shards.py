@@ -7,7 +7,6 @@ another order, makes only the shards that are new. An interrupted build goes on 
 
 import errno
 import json
-import logging
 import os
 import shutil
 import threading
@@ -31,7 +30,7 @@ from trivium.core import Corpus, digest
 from trivium.data.analyzer import hashed
 from trivium.engine import cores
 from trivium.errors import ConfigError
-from trivium.store import atomic_folder, atomic_write, cache_folder, compared, contents
+from trivium.store import atomic_folder, atomic_write, cache_folder, compared, contents, tell
 
 Progress = Callable[[int, int], None]
 
@@ -40,7 +39,6 @@ _MOST = 1 << 17  # documents of a shard: some 200 MB while it is made, and work 
 _MAKERS = 4  # shards that are made side by side
 _DAY = 86_400.0
 _POSTINGS, _ABOUT = "postings.bin", "shard.json"
-_LOG = logging.getLogger("trivium")
 _ARRAYS: Mapping[str, Any] = {
     "words": np.uint64,
     "starts": np.int64,
@@ -289,7 +287,7 @@ def _documents(folder: Path) -> int | None:
             raise ValueError(found)
         return len(shard)
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
-        _LOG.warning("the index kept in %s is damaged and is made anew: %s", folder, error)
+        tell(f"the index kept in {folder} is damaged and is made anew: {error}")
         return None
 
 

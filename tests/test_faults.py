@@ -419,17 +419,6 @@ def test_a_second_process_is_told_who_is_there(data: Path, tmp_path: Path) -> No
     assert "Traceback" not in refused.stderr
 
 
-def test_warnings_of_workers_reach_whoever_asked(told: Callable[[], list[str]]) -> None:
-    from trivium import engine
-
-    assert engine.run_all("test_faults:warn", [1, 2], workers=2) == [None, None]
-    assert sorted(told()) == ["item 1 is damaged", "item 2 is damaged"]
-
-
-def warn(item: int, _send: object) -> None:
-    logging.getLogger("trivium").warning("item %d is damaged", item)
-
-
 def test_models_that_were_half_published_are_swept(tmp_path: Path) -> None:
     store = Store(tmp_path)
     for name in ("models/tlm/.tmp-seed-0-abc", "models/tlm/seed-0", "artifacts/.partial-masker-1/.tmp-xyz"):

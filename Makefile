@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 QUICK = not slow and not gpu and not hub and not ray and not browser and not onnx
 
-.PHONY: setup setup-browser minilm demo test test-oldest test-newest test-slow test-onnx test-ray test-browser lint types bench bench-documents bench-training bench-nmg bench-auxiliary bench-plan bench-load bench-gpu docs clean
+.PHONY: setup setup-browser minilm demo test test-oldest test-newest test-slow test-onnx test-ray test-browser lint types bench bench-documents bench-training bench-nmg bench-auxiliary bench-plan bench-load bench-gpu chaos docs clean
 
 setup: $(VENV)/installed
 
@@ -83,6 +83,9 @@ bench-load: setup  ## far more of everything than usual; an hour, 12 GB of disk
 
 bench-gpu: setup  ## the same on a CUDA device with BERT-base, and how much of its speed is used
 	$(BIN)/python bench/gpu.py
+
+chaos: setup  ## kill a study thirty times and compare what comes out, byte for byte; a quarter of an hour
+	$(BIN)/python bench/chaos.py
 
 docs: setup  ## write docs/config.md anew from the models of the study file
 	$(BIN)/python docs/make_config.py

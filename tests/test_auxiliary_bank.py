@@ -254,8 +254,9 @@ def test_trials_on_a_cluster_are_those_made_here(pretrained: str, tmp_path: Path
         assert ask("there").ratings == here.ratings
 
 
-def test_a_measurement_that_was_killed_goes_on_and_trains_nothing_again(
-    pretrained: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_measurement_that_was_killed_goes_on_and_trains_nothing_again_but_what_was_damaged(
+    damaged: bool, pretrained: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def ask(folder: Path) -> Choice:
         one = GradTS(decide="top", **{**QUICK, "seeds": 1})
@@ -270,6 +271,11 @@ def test_a_measurement_that_was_killed_goes_on_and_trains_nothing_again(
         patched.setattr(work, "measure", killed)
         with pytest.raises(KeyboardInterrupt):
             ask(tmp_path / "cut")
+    if damaged:
+        (victim,) = tmp_path.glob("cut/artifacts/.partial-importance-*/learned/*/mlm/model.safetensors")
+        content = bytearray(victim.read_bytes())
+        content[-1] ^= 1
+        victim.write_bytes(content)
     trained: list[str] = []
     real = work.run_stage
 
@@ -279,7 +285,8 @@ def test_a_measurement_that_was_killed_goes_on_and_trains_nothing_again(
 
     monkeypatch.setattr(work, "run_stage", watched)
     assert ask(tmp_path / "cut").ratings == undisturbed.ratings
-    assert trained == ["a"], "the task itself had been learned"
+    assert trained == (["topics"] if damaged else []) + ["a"], "the task itself had been learned"
+    assert ("is damaged and is passed over" in caplog.text) == damaged
     assert not list(tmp_path.glob("cut/artifacts/.partial-*"))
 
 

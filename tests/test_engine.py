@@ -1,5 +1,6 @@
 """The same answers here and in worker processes, whatever is said, printed or broken on the way."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -42,6 +43,11 @@ def noisy(item: Any, _send: Any) -> Any:
     os.write(1, b'{"result": "from a library in C"}\n')
     print("to the log", file=sys.stderr, flush=True)  # noqa: T201
     subprocess.run([sys.executable, "-c", "import sys; print(sys.stdin.read() + 'from a program')"], check=True)
+    return item
+
+
+def warn(item: Any, _send: Any) -> Any:
+    logging.getLogger("trivium").warning("checkpoint %d is damaged", item)
     return item
 
 
@@ -148,3 +154,9 @@ def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
     for lock in locks:
         with FileLock(lock, timeout=PATIENCE):
             pass
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_warnings_reach_whoever_asked(workers: int, caplog: pytest.LogCaptureFixture) -> None:
+    assert run_all("test_engine:warn", [1, 2], workers=workers) == [1, 2]
+    assert sorted(caplog.messages) == ["checkpoint 1 is damaged", "checkpoint 2 is damaged"]

@@ -473,6 +473,26 @@ def test_another_setting_or_seed_does_not_go_on_from_there(known: Known, tmp_pat
     assert Learning(replace(known, seed=1), QUICK, tmp_path / "two").restore(tmp_path / "kept") == 0.0
 
 
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_it_or_the_beginning(
+    known: Known, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    learning = Learning(known, QUICK, tmp_path)
+    learning.round()
+    learning.save(tmp_path / "kept", 1.0)
+    learning.round()
+    learning.save(tmp_path / "kept", 2.0)
+    for seconds, file in ((1.0, "learning.safetensors"), (0.0, "learning.json")):
+        victim = sorted((tmp_path / "kept").iterdir())[int(seconds)] / file
+        content = bytearray(victim.read_bytes())
+        content[len(content) // 2] ^= 1
+        victim.write_bytes(content)
+        again = Learning(known, QUICK, tmp_path)
+        assert again.restore(tmp_path / "kept") == seconds
+        assert len(again.history) == seconds * QUICK.actors
+        assert file in caplog.text
+    assert "starts from the beginning" in caplog.text
+
+
 def test_a_policy_that_begins_as_chance_plays_as_chance(known: Known, tmp_path: Path) -> None:
     learning = Learning(known, QUICK, tmp_path)
     learning.round()

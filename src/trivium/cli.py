@@ -46,6 +46,14 @@ def explained(verb: Callable[..., None]) -> Callable[..., None]:
             goes_on = f"; to go on from here: {_command_line()}" if verb.__name__ in GOES_ON else ""
             typer.echo(f"stopped{goes_on}", err=True)
             raise typer.Exit(130) from None
+        except Exception as error:
+            from trivium.store import refusal
+
+            told = refusal(error, Path.cwd())
+            if told is None:
+                raise
+            typer.echo(f"ArtifactError: {told}", err=True)
+            raise typer.Exit(1) from None
 
     return wrapper
 

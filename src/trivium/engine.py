@@ -30,6 +30,7 @@ F = TypeVar("F", bound=Callable[..., object])
 R = TypeVar("R")
 Send = Callable[[JSON], None]
 Receive = Callable[[int, JSON], None]
+_LOG = logging.getLogger("trivium")
 
 
 def compiled(function: F) -> F:
@@ -182,6 +183,9 @@ def run_all(
             if "message" in answer:
                 receive(index, answer["message"])
                 continue
+            if "warning" in answer:
+                _LOG.warning("%s", answer["warning"])
+                continue
             if "crash" in answer:
                 raise RuntimeError(f"item {index} of {function} failed in a worker:\n{answer['crash']}")
             results[index] = _error(answer["error"]) if "error" in answer else answer["result"]
@@ -248,6 +252,17 @@ class _Worker:
         self.process.stdout.close()
 
 
+class _Telling(logging.Handler):
+    """Hands warnings to whoever asked, who shows them: what a worker prints goes to a file that nobody may read."""
+
+    def __init__(self, say: Send) -> None:
+        super().__init__(logging.WARNING)
+        self.say = say
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.say({"warning": record.getMessage()})
+
+
 def _tell(error: TriviumError) -> JSON:
     """An error as JSON. A class that is not ours goes by the nearest of ours that it is."""
     kind = next(cls.__name__ for cls in type(error).__mro__ if getattr(errors, cls.__name__, None) is cls)
@@ -282,10 +297,14 @@ def _serve() -> None:
 
     threading.Thread(target=read, daemon=True).start()
 
-    def say(answer: JSON) -> None:
-        answers.write(json.dumps(answer) + "\n")
-        answers.flush()
+    one_at_a_time = threading.Lock()
 
+    def say(answer: JSON) -> None:
+        with one_at_a_time:
+            answers.write(json.dumps(answer) + "\n")
+            answers.flush()
+
+    logging.getLogger("trivium").addHandler(_Telling(say))
     while True:
         asked = json.loads(items.get())
         sys.path[:] = asked["path"]

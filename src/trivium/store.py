@@ -1,26 +1,49 @@
 """The run folder: artifacts named by what they were made from, and writes that cannot be half done.
 
 An artifact's key is a digest of everything it depends on. The same key is never made twice; another key never
-overwrites it. ``done.json`` is written last, so a folder that has it is whole.
+overwrites it. ``done.json`` is written last, with the size and the digest of every file: an artifact is compared with
+it before it is used, in every process once, and one that is damaged is made anew.
 """
 
+import errno
+import hashlib
 import json
+import logging
 import os
+import re
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
+import numpy as np
+import numpy.typing as npt
+import xxhash
 from filelock import FileLock, Timeout
 
 from trivium.core import JSON, digest
-from trivium.errors import ArtifactError
+from trivium.errors import ArtifactError, TriviumError
 
+Content = tuple[int, str | None]  # a file's size in bytes and its xxh3-128 digest; no digest where none was written
+
+_DONE = "done.json"
+_LOG = logging.getLogger("trivium")
+_COMPARED: set[tuple[Path, int, int]] = set()  # lists whose files this process has read and found to be what they say
+_TOLD: set[str] = set()
+_REFUSALS: Mapping[int, tuple[str, str]] = {
+    errno.ENOSPC: ("the disk is full", "Free some room"),
+    errno.EDQUOT: ("the quota is used up", "Free some room"),
+    errno.EFBIG: ("a file grew larger than is allowed", "Raise the limit (ulimit -f)"),
+    errno.EROFS: ("the disk is for reading alone", "Make it writable"),
+    errno.EACCES: ("this user may not", "Change its permissions"),
+    errno.EPERM: ("this user may not", "Change its permissions"),
+    errno.EIO: ("the disk has errors", "Look at the system's log"),
+}
 _CACHE: ContextVar[Path | None] = ContextVar("trivium.store", default=None)
 
 
@@ -79,10 +102,134 @@ def atomic_file(path: Path) -> Iterator[IO[str]]:
     try:
         with scratch.open("w", encoding="utf-8", newline="") as file:
             yield file
+            file.flush()
+            os.fsync(file.fileno())
         scratch.replace(path)
     except BaseException:
         scratch.unlink(missing_ok=True)
         raise
+
+
+def contents(folder: Path) -> dict[str, Content]:
+    """Size and digest of every file in a folder, by its path there."""
+    return {str(file.relative_to(folder)): _content(file) for file in sorted(folder.rglob("*")) if file.is_file()}
+
+
+def damage(folder: Path, expected: Mapping[str, Content]) -> str | None:
+    """What of a folder is not as ``contents`` said when it was whole; none where all is. More files do not matter."""
+    name = ""
+    try:
+        for name, (size, wanted) in sorted(expected.items()):
+            there = (folder / name).stat().st_size
+            if there != size:
+                return f"{name}: expected {size} bytes, found {there}"
+            if wanted is not None and (found := _content(folder / name)[1]) != wanted:
+                return f"{name}: expected content with the xxh3-128 digest {wanted}, found {found}"
+    except FileNotFoundError:
+        return f"{name} is not there"
+    except OSError as error:
+        return f"{name}: {error.strerror or error}"
+    return None
+
+
+def compared(listing: Path, expected: Mapping[str, Content]) -> str | None:
+    """``damage`` of the folder of a list, whose files are read once in a process; after that their sizes are looked at.
+
+    Reading takes about a second for a gigabyte where the disk gives as much, a tenth of that from memory.
+    """
+    about = listing.stat()
+    key = listing.absolute(), about.st_ino, about.st_mtime_ns
+    if key in _COMPARED:
+        expected = {name: (size, None) for name, (size, _) in expected.items()}
+    found = damage(listing.parent, expected)
+    if found is None:
+        _COMPARED.add(key)
+    return found
+
+
+def tell(damage: str) -> None:
+    """Warn of something damaged, once: whoever waits for a lock looks before and after."""
+    if damage not in _TOLD:
+        _TOLD.add(damage)
+        _LOG.warning("%s", damage)
+
+
+def write_array(path: Path, array: npt.NDArray[Any]) -> None:
+    """Write an array whole, or leave what was there: a ``.npy`` file with its digest behind it."""
+    scratch = _beside(path)
+    try:
+        with scratch.open("wb") as file:
+            np.save(file, array, allow_pickle=False)
+        found = _content(scratch)[1]
+        with scratch.open("ab") as file:
+            file.write(bytes.fromhex(found))
+        scratch.replace(path)
+    except BaseException:
+        scratch.unlink(missing_ok=True)
+        raise
+
+
+def read_array(path: Path, shape: tuple[int, ...], kind: npt.DTypeLike) -> npt.NDArray[Any] | None:
+    """What ``write_array`` wrote, memory-mapped; none where it is not there, or damaged, which is told.
+
+    An array of an older version has no digest, and is taken by its shape and kind.
+    """
+    try:
+        found: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        with path.open("rb") as file:
+            behind = path.stat().st_size - found.offset - found.nbytes  # type: ignore[attr-defined]
+            told = os.pread(file.fileno(), behind, path.stat().st_size - behind).hex()
+            whole = not told or told == _digest(file, path.stat().st_size - behind)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, EOFError) as error:
+        tell(f"{path} is damaged and is made anew: {error}")
+        return None
+    if found.shape == shape and found.dtype == kind and whole:
+        return found
+    tell(f"{path} is damaged and is made anew: its content is not what was written")
+    return None
+
+
+def refusal(error: BaseException, place: Path) -> str | None:
+    """What to tell of an error by which a disk refused to be written to or read from; none for any other error.
+
+    Args:
+        error: Of Python, or of a library that wraps it: numpy and those in Rust keep its number in words alone.
+        place: What was being written, if the error does not know it.
+    """
+    number = error.errno if isinstance(error, OSError) else None
+    if number is None and (told := re.search(r"\(os error (\d+)\)", str(error))):
+        number = int(told[1])
+    if number is None and re.search(r"\d+ requested and \d+ written|[Nn]ot enough free space to write", str(error)):
+        number = errno.ENOSPC
+    if number is None or number not in _REFUSALS:
+        return None
+    found, way_out = _REFUSALS[number]
+    where = getattr(error, "filename", None) or place
+    return (
+        f"{where}: expected a place to read and write, found that {found} ({os.strerror(number)}). {way_out}, "
+        "or give another folder (--runs; what is kept of corpora lies in TRIVIUM_CACHE), and run again: what is "
+        "finished is kept."
+    )
+
+
+@contextmanager
+def explaining(place: Path) -> Iterator[None]:
+    """Say in words what a disk refuses.
+
+    Raises:
+        ArtifactError: it refused.
+    """
+    try:
+        yield
+    except TriviumError:
+        raise
+    except Exception as error:
+        told = refusal(error, place)
+        if told is None:
+            raise
+        raise ArtifactError(told) from error
 
 
 @dataclass(frozen=True)
@@ -110,15 +257,24 @@ class Store:
         self.artifacts = root / "artifacts"
 
     def make(self, kind: str, inputs: JSON, write: Callable[[Path], None]) -> Artifact:
-        """Make an artifact, unless it is there.
+        """Make an artifact, unless it is there and whole.
+
+        One that is damaged is made anew, with a warning of the logger ``trivium`` that says what is wrong with it.
 
         Args:
             kind: What it is, the first half of its folder's name.
             inputs: All that it depends on, as JSON.
             write: Fills the folder it is given.
+
+        Raises:
+            ArtifactError: the disk is full, or cannot be written to.
         """
         key = digest([kind, inputs])
         folder = self.artifacts / f"{kind}-{key}"
+        with explaining(folder):
+            return self._make(kind, key, inputs, folder, write)
+
+    def _make(self, kind: str, key: str, inputs: JSON, folder: Path, write: Callable[[Path], None]) -> Artifact:
         locks = self.artifacts / ".locks"
         locks.mkdir(parents=True, exist_ok=True)
         with FileLock(locks / folder.name):  # a rival process waits here, and then finds it done
@@ -129,11 +285,16 @@ class Store:
             with atomic_folder(folder) as scratch:
                 write(scratch)
                 seconds = round(time.monotonic() - begun, 3)
-                files = {
-                    str(f.relative_to(scratch)): f.stat().st_size for f in sorted(scratch.rglob("*")) if f.is_file()
+                files = contents(scratch)
+                done = {
+                    "kind": kind,
+                    "key": key,
+                    "seconds": seconds,
+                    "inputs": inputs,
+                    "files": {name: size for name, (size, _) in files.items()},
+                    "xxh3_128": {name: found for name, (_, found) in files.items()},
                 }
-                done = {"kind": kind, "key": key, "seconds": seconds, "inputs": inputs, "files": files}
-                (scratch / "done.json").write_text(json.dumps(done, indent=1))
+                (scratch / _DONE).write_text(json.dumps({**done, "self": digest(done)}, indent=1))
             return Artifact(folder, key, seconds, reused=False)
 
     def partial(self, kind: str, inputs: JSON) -> Path:
@@ -141,9 +302,12 @@ class Store:
         return self.artifacts / f".partial-{kind}-{digest([kind, inputs])}"
 
     def sweep(self) -> None:
-        """Delete what a crash left behind."""
-        for scratch in (*self.root.glob(".tmp-*"), *self.artifacts.glob(".tmp-*")):
-            shutil.rmtree(scratch) if scratch.is_dir() else scratch.unlink()
+        """Delete what a crash left behind: of artifacts, of checkpoints, and of the folders of models."""
+        for scratch in [*self.root.rglob(".tmp-*")]:
+            if scratch.is_dir():
+                shutil.rmtree(scratch)
+            else:
+                scratch.unlink(missing_ok=True)  # one in a folder that is gone by now
 
     @contextmanager
     def owned(self) -> Iterator[None]:
@@ -157,7 +321,7 @@ class Store:
         try:
             lock.acquire()
         except Timeout:
-            pid = holder.read_text().strip() if holder.exists() else "unknown"
+            pid = (holder.read_text().strip() if holder.exists() else "") or "unknown"
             raise ArtifactError(
                 f"{self.root}: another process (pid {pid}) is running this study. Wait for it, or give another "
                 "folder with --runs."
@@ -187,11 +351,40 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
+def _content(path: Path) -> tuple[int, str]:
+    with path.open("rb") as file:
+        return path.stat().st_size, hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()
+
+
+def _digest(file: IO[bytes], size: int) -> str:
+    """Of the first so many bytes."""
+    hasher = xxhash.xxh3_128()
+    while size > 0 and (block := file.read(min(size, 1 << 20))):
+        hasher.update(block)
+        size -= len(block)
+    return str(hasher.hexdigest())
+
+
 def _done(folder: Path) -> JSON | None:
-    """What ``done.json`` says, if it is there and every file has the size it says."""
-    try:
-        done = json.loads((folder / "done.json").read_text())
-        whole = all((folder / name).stat().st_size == size for name, size in done["files"].items())
-    except (OSError, ValueError, KeyError):
+    """What ``done.json`` says, if it is there and every file is what it says; if not, why not is told.
+
+    An artifact of an older version has no digests, and is taken by the sizes of its files.
+    """
+    if not folder.exists():
         return None
-    return done if whole else None
+    try:
+        done = json.loads((folder / _DONE).read_text())
+        own = done.pop("self", None)
+        if own is not None and own != digest(done):
+            found: str | None = f"{_DONE}: expected content with the digest {own}, found {digest(done)}"
+        else:
+            digests = done.get("xxh3_128", {}) if own is None else done["xxh3_128"]
+            found = compared(folder / _DONE, {name: (size, digests.get(name)) for name, size in done["files"].items()})
+    except FileNotFoundError:
+        found = f"{_DONE} is not there"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        found = f"{_DONE}: {error}"
+    if found is None:
+        return done
+    tell(f"{folder} is damaged and is made anew: {found}")
+    return None

@@ -5,7 +5,6 @@ How it is computed stands in ``estimators``; how tasks are compared by it, in ``
 """
 
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -25,7 +24,7 @@ from trivium.encoders.encoder import Encoder, inputs_of
 from trivium.encoders.streams import collate, cut
 from trivium.errors import ArtifactError, ConfigError, DataError, TrainingError
 from trivium.kinds import Batch, Encoded, kind_of
-from trivium.store import atomic_folder, atomic_write
+from trivium.store import atomic_folder, atomic_write, read_array, write_array
 from trivium.training.loop import Watch, autocast
 
 Estimator = Literal["gate", "kv_weight", "kv_weight_legacy"]
@@ -84,7 +83,7 @@ class Importance:
             about = _about(self.name, self.estimator, self.instances.shape)
             (scratch / _ABOUT).write_text(json.dumps(about, indent=1))
             for place, rows in _shards(scratch, len(self.instances), SHARD):
-                _write(place, self.instances[rows])
+                write_array(place, self.instances[rows])
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -95,7 +94,7 @@ class Importance:
         """
         about = _read_about(folder)
         shards = list(_shards(folder, about["rows"], about["shard"]))
-        parts = [_read(place, (len(rows), about["layers"], about["heads"])) for place, rows in shards]
+        parts = [read_array(place, (len(rows), about["layers"], about["heads"]), np.float32) for place, rows in shards]
         there = [part for part in parts if part is not None]
         if len(there) < len(shards):
             raise ArtifactError(
@@ -153,8 +152,8 @@ def measure(
     made_from = {"split": split, "rows": task.fingerprint, **_contents(encoder, meter.encoded)}
     _claim(folder, {**_about(task.name, estimator, shape), "of": made_from})
     for place, rows in _shards(folder, shape[0], SHARD):
-        if _read(place, (len(rows), *shape[1:])) is None:
-            _write(place, meter(rows))
+        if read_array(place, (len(rows), *shape[1:]), np.float32) is None:
+            write_array(place, meter(rows))
     return Importance.load(folder)
 
 
@@ -334,18 +333,3 @@ def _shards(folder: Path, rows: int, size: int) -> Iterator[tuple[Path, Ints]]:
     """Where each shard lies, and which rows it has."""
     for number, first in enumerate(range(0, rows, size)):
         yield folder / f"shard-{number:05}.npy", np.arange(first, min(first + size, rows))
-
-
-def _write(place: Path, values: _Single) -> None:
-    scratch = place.with_name(f".tmp-{os.getpid()}-{place.name}")
-    np.save(scratch, values, allow_pickle=False)
-    scratch.replace(place)
-
-
-def _read(place: Path, shape: tuple[int, ...]) -> _Single | None:
-    """A shard, not yet in memory; none where it is not there, or not whole."""
-    try:
-        found: _Single = np.load(place, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        return None
-    return found if found.shape == shape and found.dtype == np.float32 else None

@@ -20,7 +20,8 @@ from trivium.engine import Receive, Send
 from trivium.errors import TriviumError
 from trivium.kinds import kind_of
 from trivium.masking import RandomTokens
-from trivium.store import Artifact, Store, atomic_folder
+from trivium.store import Artifact, Store
+from trivium.training import checkpoint
 from trivium.training.evaluation import answers, score
 from trivium.training.loop import Trace, run_stage
 from trivium.training.models import StudyModels, new_encoder
@@ -111,11 +112,12 @@ def _language(item: JSON, folder: Path, resume: Path, send: Send) -> None:
 def _importance(item: JSON, folder: Path, resume: Path, send: Send) -> None:
     """A task is learned alone; then how much each head matters to each of its rows is measured."""
     task = _tasks(item)[0]
-    learned = resume / "encoder"
-    if not learned.exists():
-        encoder, _ = _learn(item, resume / "training", send)
-        with atomic_folder(learned) as scratch:
-            encoder.save(scratch)
+    learned = checkpoint.newest(resume / "learned")
+    if learned is None:
+        encoder, trace = _learn(item, resume / "training", send)
+        checkpoint.write(resume / "learned", trace.updates, lambda scratch, _before: encoder.save(scratch))
+        learned = checkpoint.newest(resume / "learned")
+        assert learned is not None
     encoder = Encoder.load(learned)
     if torch_device() == "cuda":
         encoder = encoder.cuda()

@@ -27,10 +27,11 @@ from trivium.data.place import Cell, problem, shortened
 from trivium.data.windows import windows
 from trivium.data.words import count_words
 from trivium.errors import ConfigError, DataError
-from trivium.store import atomic_folder, cache_folder
+from trivium.store import atomic_folder, cache_folder, compared, contents, tell
 
 Progress = Callable[[int, int], None]
 
+_DONE = "done.json"
 _VERSION = 1  # of what this module makes of a file; a new one makes every cache anew
 _BATCH_DOCUMENTS = 10_000
 _BATCH_CHARACTERS = 1 << 24
@@ -136,14 +137,21 @@ def _fingerprint(sources: Sequence[Source], columns: Mapping[str, str] | None, w
 
 
 def _open(folder: Path) -> tuple[pa.Table, list[str]] | None:
-    """The documents and their notes, if they are there and whole."""
+    """The documents and their notes, if they are there and whole; that they are damaged is told."""
+    if not folder.exists():
+        return None
     try:
-        done = json.loads((folder / "done.json").read_text(encoding="utf-8"))
+        done = json.loads((folder / _DONE).read_text(encoding="utf-8"))
+        size = (folder / _DOCUMENTS).stat().st_size
+        if found := compared(folder / _DONE, {_DOCUMENTS: (size, done.get("xxh3_128"))}):  # older ones have none
+            raise ValueError(found)
         table = ipc.open_file(pa.memory_map(str(folder / _DOCUMENTS))).read_all()
-        whole = table.schema == _SCHEMA and table.num_rows == done["documents"]
-        return (table, list(map(str, done["notes"]))) if whole else None
-    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):
-        return None  # missing or damaged: it is made anew
+        if table.schema != _SCHEMA or table.num_rows != done["documents"]:
+            raise ValueError(f"expected {done['documents']} documents, found {table.num_rows} or other columns")
+        return table, list(map(str, done["notes"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException) as error:
+        tell(f"the documents kept in {folder} are damaged and are read anew: {error}")
+        return None
 
 
 def _make(
@@ -159,8 +167,9 @@ def _make(
             shutil.rmtree(scratch)
         with atomic_folder(folder) as scratch:
             tally = _write(scratch / _DOCUMENTS, sources, columns, window, progress)
-            done = {"documents": tally.documents, "notes": tally.notes(window)}
-            (scratch / "done.json").write_text(json.dumps(done, indent=1, ensure_ascii=False), encoding="utf-8")
+            digest = contents(scratch)[_DOCUMENTS][1]
+            done = {"documents": tally.documents, "notes": tally.notes(window), "xxh3_128": digest}
+            (scratch / _DONE).write_text(json.dumps(done, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
 class _Document(NamedTuple):

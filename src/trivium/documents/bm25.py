@@ -86,7 +86,8 @@ class BM25:
             if time.monotonic() - saved > _SECONDS:
                 union.save(partial)
                 saved = time.monotonic()
-        partial.unlink(missing_ok=True)
+        for done in (partial, *partial.parent.glob(f"{key}.*.tmp")):  # what a crash left, too
+            done.unlink(missing_ok=True)
         if not union.counts["hits"]:
             raise DataError(
                 f"corpus '{corpus.name}': expected documents that share a word with the training texts of task "

@@ -30,7 +30,7 @@ from trivium.core import Corpus, digest
 from trivium.data.analyzer import hashed
 from trivium.engine import cores
 from trivium.errors import ConfigError
-from trivium.store import atomic_folder, atomic_write, cache_folder
+from trivium.store import atomic_folder, atomic_write, cache_folder, compared, contents, tell
 
 Progress = Callable[[int, int], None]
 
@@ -38,7 +38,7 @@ _VERSION = 2  # of what a shard is; a new one makes every shard anew
 _MOST = 1 << 17  # documents of a shard: some 200 MB while it is made, and work for many cores
 _MAKERS = 4  # shards that are made side by side
 _DAY = 86_400.0
-_POSTINGS = "postings.bin"
+_POSTINGS, _ABOUT = "postings.bin", "shard.json"
 _ARRAYS: Mapping[str, Any] = {
     "words": np.uint64,
     "starts": np.int64,
@@ -121,8 +121,10 @@ class Shard:
                 array.tofile(file)
             file.flush()
             os.fsync(file.fileno())
-        about = {"version": _VERSION, "first": first, "sizes": {name: len(array) for name, array in arrays.items()}}
-        (folder / "shard.json").write_text(json.dumps(about))
+        sizes = {name: len(array) for name, array in arrays.items()}
+        digest = contents(folder)[_POSTINGS][1]
+        about = {"version": _VERSION, "first": first, "sizes": sizes, "xxh3_128": digest}
+        (folder / _ABOUT).write_text(json.dumps(about))
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -132,7 +134,7 @@ class Shard:
             OSError: it is not there.
             ValueError: it is of another version, or not whole.
         """
-        about = json.loads((folder / "shard.json").read_text())
+        about = json.loads((folder / _ABOUT).read_text())
         sizes = [about["sizes"][name] * np.dtype(kind).itemsize for name, kind in _ARRAYS.items()]
         data = np.memmap(folder / _POSTINGS, np.uint8, "r")
         if about["version"] != _VERSION or len(data) != sum(sizes):
@@ -185,6 +187,8 @@ def shards_of(corpus: Corpus, progress: Progress | None = None) -> list[Path]:
             if _documents(folder) == cut.documents:
                 told(cut.documents)
                 return folder
+            for scratch in root.glob(f".tmp-{cut.name}-*"):  # a crash left it; the lock is ours
+                shutil.rmtree(scratch, ignore_errors=True)
             with atomic_folder(folder) as scratch:
                 shard = Shard.make(_blocks(corpus, cut.first, cut.documents), told)
                 shard.save(scratch, cut.first_name)
@@ -195,6 +199,8 @@ def shards_of(corpus: Corpus, progress: Progress | None = None) -> list[Path]:
             folders = list(pool.map(made, cuts))
         _sweep(root)
         with suppress(OSError):  # it saves reading the corpus the next time, no more
+            for scratch in root.glob(f".tmp-{listed.name}-*"):  # a crash left it, or a rival's that is no more needed
+                scratch.unlink()
             atomic_write(listed, json.dumps({"version": _VERSION, "shards": [folder.name for folder in folders]}))
         return folders
     except OSError as error:
@@ -242,7 +248,7 @@ def _known(root: Path) -> tuple[set[str], dict[str, set[int]]]:
     """Names of the shards under a folder, and their sizes by the name of their first document."""
     names: set[str] = set()
     known: dict[str, set[int]] = defaultdict(set)
-    for about in root.glob("*/shard.json"):
+    for about in root.glob(f"*/{_ABOUT}"):
         with suppress(OSError, ValueError, KeyError, TypeError):
             told = json.loads(about.read_text())
             if told["version"] == _VERSION:
@@ -267,15 +273,22 @@ def _sweep(root: Path) -> None:
     for scratch in root.glob(".tmp-*"):
         with suppress(OSError):
             if time.time() - scratch.stat().st_mtime > _DAY:
-                shutil.rmtree(scratch)
+                shutil.rmtree(scratch) if scratch.is_dir() else scratch.unlink()
 
 
 def _documents(folder: Path) -> int | None:
-    """How many documents a shard has, if it is there and whole."""
+    """How many documents a shard has, if it is there and whole; that it is damaged is told."""
+    if not folder.exists():
+        return None
     try:
-        return len(Shard.open(folder))
-    except (OSError, ValueError, KeyError, TypeError, EOFError):
-        return None  # missing or damaged: it is made anew
+        shard, about = Shard.open(folder), json.loads((folder / _ABOUT).read_text())
+        size = (folder / _POSTINGS).stat().st_size
+        if found := compared(folder / _ABOUT, {_POSTINGS: (size, about.get("xxh3_128"))}):  # older ones have none
+            raise ValueError(found)
+        return len(shard)
+    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+        tell(f"the index kept in {folder} is damaged and is made anew: {error}")
+        return None
 
 
 def _begins(corpus: Corpus) -> list[int]:

@@ -17,7 +17,7 @@ from trivium import seeds
 from trivium.core import Corpus, digest
 from trivium.errors import ConfigError
 from trivium.pretrained import content, locate, offline, quietly, reason
-from trivium.store import cache_folder
+from trivium.store import cache_folder, read_array, write_array
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -150,19 +150,21 @@ def corpus_vectors(
     width = embedder.model.config.hidden_size
     for number, start in enumerate(range(0, len(corpus), BLOCK)):
         path, rows = folder / f"{number:06d}.npy", min(BLOCK, len(corpus) - start)
-        if (kept := _kept(path, rows, width)) is None:
+        if (kept := read_array(path, (rows, width), np.int16)) is None:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
                 with FileLock(folder / ".lock"):
-                    if _kept(path, rows, width) is None:  # no rival process made it while we waited
+                    for scratch in folder.glob(".tmp-*"):  # a crash left it
+                        scratch.unlink()
+                    if read_array(path, (rows, width), np.int16) is None:  # no rival process made it while we waited
                         texts = corpus.table["text"].slice(start, rows).to_pylist()
-                        _keep(path, whole(embedder.vectors(texts)))
+                        write_array(path, whole(embedder.vectors(texts)))
             except OSError as error:
                 raise ConfigError(
                     f"documents: expected a cache folder with room for the vectors, found that {folder} is none "
                     f"({error}). Name another in the environment variable TRIVIUM_CACHE."
                 ) from error
-            kept = _kept(path, rows, width)
+            kept = read_array(path, (rows, width), np.int16)
             assert kept is not None
         yield kept
         if progress:
@@ -172,23 +174,6 @@ def corpus_vectors(
 def whole(vectors: "Tensor") -> Shorts:
     """Vectors of length 1 as whole numbers of 1/32767, so that sums of their products are exact in float64."""
     return np.asarray(np.rint(vectors.numpy() * ONE), np.int16)
-
-
-def _kept(path: Path, rows: int, width: int) -> Shorts | None:
-    """A block, if it is there and whole."""
-    try:
-        block: Shorts = np.load(path, mmap_mode="r")
-    except (OSError, ValueError, EOFError):
-        return None  # missing or damaged: it is made anew
-    return block if block.shape == (rows, width) and block.dtype == np.int16 else None
-
-
-def _keep(path: Path, vectors: Shorts) -> None:
-    """Write a block, whole, in one rename."""
-    scratch = path.with_suffix(".tmp")  # nobody else writes while we have the lock
-    with scratch.open("wb") as file:
-        np.save(file, vectors)
-    scratch.replace(path)
 
 
 def _batches(lengths: Sequence[int], most: int) -> Iterator[list[int]]:

@@ -21,7 +21,7 @@ from trivium.nmg.replay import Draws
 from trivium.nmg.settings import NMG
 from trivium.nmg.settled import settled, verdict_on
 from trivium.nmg.warm import warm_up
-from trivium.store import atomic_folder
+from trivium.training import checkpoint
 from trivium.training.checkpoint import put_slots, slots_of
 
 Watch = Callable[[int, int], None]
@@ -109,7 +109,7 @@ class Learning:
         return PolicyMasker(Draw(own.rate, own.unit, own.temperature), scorer, about)
 
     def save(self, folder: Path, seconds: float) -> None:
-        """Write all that it is, in one rename."""
+        """Write all that it is as a checkpoint, which appears in one rename; the one before it stays."""
         tensors: dict[str, Tensor] = {}
         for name, learner in self.learners.items():
             tensors |= {f"{name}/policy/{key}": value for key, value in learner.policy.state_dict().items()}
@@ -125,21 +125,26 @@ class Learning:
             "seconds": seconds,
             "of": name_of(self.known, self.settings),
         }
-        with atomic_folder(folder) as scratch:
-            save_file(
-                {name: value.detach().cpu().clone() for name, value in tensors.items()},
-                scratch / "learning.safetensors",
-            )
+
+        def fill(scratch: Path, _before: Path | None) -> None:
+            kept = {name: value.detach().cpu().clone() for name, value in tensors.items()}
+            save_file(kept, scratch / "learning.safetensors")
             (scratch / "learning.json").write_text(json.dumps(state))
 
+        checkpoint.write(folder, len(self.history) + len(self.verdicts), fill)
+
     def restore(self, folder: Path) -> float:
-        """Go to where ``save`` was called, if it was for the same learning; the seconds spent until then."""
-        if not (folder / "learning.json").exists():
+        """Go to where ``save`` was last called, if it was for the same learning; the seconds spent until then.
+
+        A damaged checkpoint is passed over for the one before it, or for the beginning, and that is told.
+        """
+        found = checkpoint.newest(folder)
+        if found is None:
             return 0.0
-        state = json.loads((folder / "learning.json").read_text())
+        state = json.loads((found / "learning.json").read_text())
         if state["of"] != name_of(self.known, self.settings):
             return 0.0
-        tensors = load_file(folder / "learning.safetensors")
+        tensors = load_file(found / "learning.safetensors")
         self.history, self.verdicts, self.settled = state["history"], state["verdicts"], state["settled"]
         for name, learner in self.learners.items():
             learner.policy.load_state_dict(_below(tensors, f"{name}/policy/"))
@@ -161,7 +166,9 @@ def learn(known: Known, settings: NMG, *, resume: Path | None = None, watch: Wat
         resume: Folder to keep the state in, and to go on from.
         watch: Told how many episodes are played and how many there are.
     """
-    with tempfile.TemporaryDirectory() as scratch:
+    if resume is not None:
+        resume.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".tmp-", dir=resume) as scratch:  # where a killed run's are swept
         learning = Learning(known, settings, Path(scratch))
         before = 0.0 if resume is None else learning.restore(resume)
         begun = saved = time.monotonic()

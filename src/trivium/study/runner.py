@@ -25,10 +25,10 @@ from trivium.data.saved import save_task
 from trivium.documents import SELECTORS, NoDocuments, RandomDocuments, examples, select_documents
 from trivium.documents.screens import Screens
 from trivium.encoders.encoder import Pretrained, Scratch, head_folder, origin
-from trivium.errors import TriviumError
+from trivium.errors import ArtifactError, TriviumError
 from trivium.kinds import kind_of
 from trivium.kinds.metrics import Counts
-from trivium.store import Artifact, Store, atomic_write
+from trivium.store import Artifact, Store, atomic_write, explaining
 from trivium.study import beside
 from trivium.study.arms import (
     Arm,
@@ -112,6 +112,7 @@ def run(
         The verdict and where things are.
 
     Raises:
+        ArtifactError: the disk is full or cannot be written to, or another process runs this study.
         TriviumError: the study file or the data is not what it should be, or no arm could be trained.
     """
     with _begun("run", study, overrides, runs, reporter, command) as run:
@@ -181,7 +182,7 @@ def _begun(
     """A study about to do something, alone in its run folder, and on its cluster if it names one."""
     config = study if isinstance(study, StudyConfig) else load_config(study, overrides)
     store = Store(Path(runs) / config.name)
-    with store.owned(), engine.using(_cluster(config)):
+    with explaining(store.root), store.owned(), engine.using(_cluster(config)):
         store.sweep()
         decided = within_budget(config, store, reporter or Silent()) if verb == "run" else None
         told = command or _command(verb, study, overrides, runs)
@@ -487,6 +488,8 @@ class _Run:
             )
         stages: dict[tuple[str, int], list[Path]] = {}
         for (name, seed), answer in zip(jobs, answers, strict=True):
+            if isinstance(answer, ArtifactError):  # a full disk is no result of an arm
+                raise answer
             if isinstance(answer, TriviumError):
                 self.failed.setdefault(name, str(answer))
                 self.reporter.say(f"{name}, seed {seed} failed: {answer}")
@@ -571,7 +574,10 @@ class _Run:
         ours = {folders[-1].name for folders in stages.values()}
         models = set()
         for done in self.store.artifacts.glob("score-*/done.json"):
-            inputs = json.loads(done.read_text())["inputs"]
+            try:
+                inputs = json.loads(done.read_text())["inputs"]
+            except (OSError, ValueError, KeyError):  # a damaged one of another study: nobody knows whose it was
+                continue
             if inputs["split"] == "test" and inputs["task"] == self.task.fingerprint:
                 models.add(inputs["model"])
         if others := len(models - ours):

@@ -8,13 +8,12 @@ Random draws and data order are functions of seed and update, so neither generat
 rates, which the loop computes from the update.
 """
 
-import hashlib
 import json
 import logging
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +26,9 @@ from torch import Tensor, nn
 from trivium.core import JSON
 from trivium.errors import ArtifactError
 from trivium.pretrained import reason
-from trivium.store import atomic_folder
+from trivium.store import Content, atomic_folder, contents, damage
 
 Weights = dict[str, Tensor]
-Content = tuple[int, str]  # a file's size in bytes and its xxh3-128 digest
 
 _WEIGHTS, _BEST, _SLOTS = "weights.safetensors", "best.safetensors", "optimizer.safetensors"
 _STATE, _MANIFEST = "state.json", "manifest.json"
@@ -71,18 +69,49 @@ def save(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, best:
         best: The best weights so far, from ``weights_of``.
         state: What else the loop remembers, as JSON; ``state["trace"]["updates"]`` names the checkpoint.
     """
-    target = folder / f"update-{state['trace']['updates']:08d}"
-    _delete(folder.glob(".tmp-update-*"))  # of writers that were killed; first, since the disk may be full of them
-    before = next((one for one in _checkpoints(folder) if _number(one) < _number(target) and not _damage(one)), None)
-    with atomic_folder(target) as scratch:
+
+    def fill(scratch: Path, before: Path | None) -> None:
         save_file(weights_of(model), scratch / _WEIGHTS)
         if best is not None:
             _write_best(scratch / _BEST, best, before)
         save_file(slots_of(optimizer), scratch / _SLOTS)
         text = json.dumps({"slots": _slot_names(model, optimizer), "loop": state})
         (scratch / _STATE).write_text(text, encoding="utf-8")
+
+    write(folder, state["trace"]["updates"], fill)
+
+
+def write(folder: Path, number: int, fill: Callable[[Path, Path | None], None]) -> None:
+    """Write a checkpoint of anything, and delete all but it and the newest whole one before it.
+
+    Args:
+        folder: Where the checkpoints are. What is not a checkpoint there is left alone.
+        number: How far it is: its name.
+        fill: Given an empty folder, and the newest whole checkpoint before this one if there is any, writes all files.
+    """
+    target = folder / f"update-{number:08d}"
+    _delete(folder.glob(".tmp-update-*"))  # of writers that were killed; first, since the disk may be full of them
+    before = next((one for one in _checkpoints(folder) if _number(one) < number and not _damage(one)), None)
+    with atomic_folder(target) as scratch:
+        fill(scratch, before)
         _write_manifest(scratch)
     _delete(one for one in _checkpoints(folder) if one not in (target, before))
+
+
+def newest(folder: Path) -> Path | None:
+    """The newest checkpoint that is whole; none where there is none.
+
+    A damaged one is passed over, with a warning of the logger ``trivium`` that says what is wrong with it.
+    """
+    there = _checkpoints(folder)
+    for one in there:
+        found = _damage(one)
+        if found is None:
+            return one
+        _LOG.warning("checkpoint %s is damaged and is passed over: %s", one, found)
+    if there:
+        _LOG.warning("%s: no checkpoint is whole (%d damaged); the stage starts from the beginning", folder, len(there))
+    return None
 
 
 def restore(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[Weights | None, JSON] | None:
@@ -108,15 +137,8 @@ def restore(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) ->
     (None, {'trace': {'updates': 7}})
     True
     """
-    there = _checkpoints(folder)
-    for one in there:
-        damage = _damage(one)
-        if damage is None:
-            return _take(one, model, optimizer)
-        _LOG.warning("checkpoint %s is damaged and is passed over: %s", one, damage)
-    if there:
-        _LOG.warning("%s: no checkpoint is whole (%d damaged); the stage starts from the beginning", folder, len(there))
-    return None
+    found = newest(folder)
+    return None if found is None else _take(found, model, optimizer)
 
 
 def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
@@ -151,8 +173,7 @@ def _write_best(path: Path, best: Weights, before: Path | None) -> None:
 
 
 def _write_manifest(folder: Path) -> None:
-    content = {path.name: _content(path) for path in sorted(folder.iterdir())}
-    about = {name: {"bytes": size, "xxh3_128": digest} for name, (size, digest) in content.items()}
+    about = {name: {"bytes": size, "xxh3_128": digest} for name, (size, digest) in contents(folder).items()}
     (folder / _MANIFEST).write_text(json.dumps(about, indent=1), encoding="utf-8")
 
 
@@ -161,27 +182,19 @@ def _manifest(checkpoint: Path) -> dict[str, Content]:
     return {name: (entry["bytes"], entry["xxh3_128"]) for name, entry in about.items()}
 
 
-def _content(path: Path) -> Content:
-    with path.open("rb") as file:
-        return path.stat().st_size, hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()
-
-
 def _damage(checkpoint: Path) -> str | None:
     """What is wrong with a checkpoint; none where every file is what its manifest says."""
-    name = _MANIFEST
     try:
         manifest = _manifest(checkpoint)
-        for name in sorted({_WEIGHTS, _SLOTS, _STATE, *manifest}):
-            (size, digest), (found, other) = manifest[name], _content(checkpoint / name)
-            if size != found:
-                return f"{name}: expected {size} bytes, found {found}"
-            if digest != other:
-                return f"{name}: expected content with the xxh3-128 digest {digest}, found {other}"
     except FileNotFoundError:
-        return f"{name} is not there"
+        return f"{_MANIFEST} is not there"
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:  # a manifest may be any JSON, or none
-        return f"{name}: {reason(error)}"
-    return None
+        return f"{_MANIFEST}: {reason(error)}"
+    files = {str(file.relative_to(checkpoint)) for file in checkpoint.rglob("*") if file.is_file()}
+    unlisted = sorted(files - {*manifest, _MANIFEST})
+    if unlisted or not manifest:
+        return f"{_MANIFEST}: expected an entry for {unlisted[0] if unlisted else 'every file'}, found none"
+    return damage(checkpoint, manifest)
 
 
 def _take(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[Weights | None, JSON]:

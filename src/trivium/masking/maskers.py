@@ -32,9 +32,12 @@ class Saved:
     temperature: float | None = None
 
     def __post_init__(self) -> None:
-        for key, value in (("rate", self.rate), ("temperature", self.temperature)):
-            if value is not None:
-                Draw(**{key: value})  # says what is wrong with it
+        usual = Draw()
+        replace(  # says what is wrong with them
+            usual,
+            rate=usual.rate if self.rate is None else self.rate,
+            temperature=usual.temperature if self.temperature is None else self.temperature,
+        )
 
     def fit(self, known: Known) -> ScoredMasker:
         """The masker as it was kept.

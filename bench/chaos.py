@@ -38,7 +38,7 @@ TIMES = {"seconds", "started", "finished", "status"}  # of JSON objects, at any 
 REPORTS = {"report.html", "report.md", "workers.log"}
 LOCKS = {".lock", ".locks", ".pid"}
 OPERATIONS = ("fsync", "rename", "replace", "link", "unlink", "rmdir")
-PATIENCE = 900.0  # seconds in which a life must end by itself
+PATIENCE = 3600.0  # seconds in which a life must end by itself
 TOPICS = [[f"{a}{b}{c}" for b in "aeiou" for c in "lmnrst"] for a in "bdk"]
 COMMON = [f"{a}{b}" for a in "fgpt" for b in "aeiou"]
 
@@ -292,9 +292,9 @@ def torment(folder: Path, kills: int, seed: int, say: Any = print) -> Outcome:
         outcome.runs += 1
         while spent < kills:
             aimed = spent % 2 == 1
-            operation = int(rng.integers(1, 60)) if aimed else 0
+            operation = int(rng.integers(1, 120)) if aimed else 0
             process = place.start(operation)
-            deadline = time.monotonic() + (PATIENCE if aimed else rng.uniform(0, span / 2))
+            deadline = time.monotonic() + (PATIENCE if aimed else rng.uniform(0, span))
             while process.poll() is None and time.monotonic() < deadline:
                 time.sleep(0.005)
             if process.poll() == 0:

@@ -11,7 +11,7 @@ Encoders learn the language in 20 updates instead of 500, and write a checkpoint
 
 Compared are all files of the run folder: artifacts, weights, selections, scores, verdict, models. What says when
 something happened or how long it took is left out, and nothing else: ``TIMES``, the digests in ``done.json`` of files
-that hold such a thing, the lines of a model card that say it, and the report (it is written from the rest).
+that hold such a thing, the same in a model card (``CARD_TIMES``), and the report (it is written from the rest).
 Nothing temporary may be left, and what was finished when a process died must be there untouched at the end: the same
 inode and time. The exit code is 1 where any of this does not hold.
 """
@@ -19,6 +19,7 @@ inode and time. The exit code is 1 where any of this does not hold.
 import argparse
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -34,7 +35,8 @@ from typing import Any
 
 import numpy as np
 
-TIMES = {"seconds", "started", "finished", "status"}  # of JSON objects, at any depth; status: made or reused
+TIMES = {"seconds", "seconds_now", "started", "finished", "status"}  # of JSON, at any depth; status: made or reused
+CARD_TIMES = re.compile(rb"; time: [^(]+|^- finished: .*$", re.MULTILINE)
 REPORTS = {"report.html", "report.md", "workers.log"}
 LOCKS = {".lock", ".locks", ".pid"}
 OPERATIONS = ("fsync", "rename", "replace", "link", "unlink", "rmdir")
@@ -246,7 +248,7 @@ def _timeless(file: Path) -> Iterator[bytes]:
     elif file.suffix == ".jsonl":
         yield from (json.dumps(_without(json.loads(line), TIMES)).encode() for line in content.splitlines())
     elif file.name == "README.md" and "models" in file.parts:
-        yield from (line for line in content.splitlines() if b" s " not in line and b"second" not in line)
+        yield CARD_TIMES.sub(b"", content)
     else:
         yield content
 

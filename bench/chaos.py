@@ -11,7 +11,7 @@ Encoders learn the language in 20 updates instead of 500, and write a checkpoint
 
 Compared are all files of the run folder: artifacts, weights, selections, scores, verdict, models. What says when
 something happened or how long it took is left out, and nothing else: ``TIMES``, the digests in ``done.json`` of files
-that hold such a thing, the lines of a model card that say it, and the report (it is written from the rest).
+that hold such a thing, the same in a model card (``CARD_TIMES``), and the report (it is written from the rest).
 Nothing temporary may be left, and what was finished when a process died must be there untouched at the end: the same
 inode and time. The exit code is 1 where any of this does not hold.
 """
@@ -19,6 +19,7 @@ inode and time. The exit code is 1 where any of this does not hold.
 import argparse
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -34,11 +35,12 @@ from typing import Any
 
 import numpy as np
 
-TIMES = {"seconds", "started", "finished", "status"}  # of JSON objects, at any depth; status: made or reused
+TIMES = {"seconds", "seconds_now", "started", "finished", "status"}  # of JSON, at any depth; status: made or reused
+CARD_TIMES = re.compile(rb"; time: [^(]+|^- finished: .*$", re.MULTILINE)
 REPORTS = {"report.html", "report.md", "workers.log"}
 LOCKS = {".lock", ".locks", ".pid"}
 OPERATIONS = ("fsync", "rename", "replace", "link", "unlink", "rmdir")
-PATIENCE = 900.0  # seconds in which a life must end by itself
+PATIENCE = 3600.0  # seconds in which a life must end by itself
 TOPICS = [[f"{a}{b}{c}" for b in "aeiou" for c in "lmnrst"] for a in "bdk"]
 COMMON = [f"{a}{b}" for a in "fgpt" for b in "aeiou"]
 
@@ -246,7 +248,7 @@ def _timeless(file: Path) -> Iterator[bytes]:
     elif file.suffix == ".jsonl":
         yield from (json.dumps(_without(json.loads(line), TIMES)).encode() for line in content.splitlines())
     elif file.name == "README.md" and "models" in file.parts:
-        yield from (line for line in content.splitlines() if b" s " not in line and b"second" not in line)
+        yield CARD_TIMES.sub(b"", content)
     else:
         yield content
 
@@ -292,9 +294,9 @@ def torment(folder: Path, kills: int, seed: int, say: Any = print) -> Outcome:
         outcome.runs += 1
         while spent < kills:
             aimed = spent % 2 == 1
-            operation = int(rng.integers(1, 60)) if aimed else 0
+            operation = int(rng.integers(1, 120)) if aimed else 0
             process = place.start(operation)
-            deadline = time.monotonic() + (PATIENCE if aimed else rng.uniform(0, span / 2))
+            deadline = time.monotonic() + (PATIENCE if aimed else rng.uniform(0, span))
             while process.poll() is None and time.monotonic() < deadline:
                 time.sleep(0.005)
             if process.poll() == 0:

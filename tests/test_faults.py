@@ -102,7 +102,7 @@ def _size(file: Path) -> int:
 @pytest.mark.parametrize(
     ("kind", "damage"),
     [
-        *((kind, flip) for kind in ("task", "documents", "reading", "stage", "score", "linear", "hiding")),
+        *((kind, flip) for kind in ("task", "documents", "reading", "stage", "score", "linear")),
         ("stage", cut),
         ("documents", lose),
     ],

@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 QUICK = not slow and not gpu and not hub and not ray and not browser and not onnx
 
-.PHONY: setup setup-browser minilm demo test test-oldest test-newest test-slow test-onnx test-ray test-browser lint types bench bench-documents bench-training bench-nmg bench-auxiliary bench-plan bench-load bench-gpu chaos docs clean
+.PHONY: setup setup-browser minilm demo test test-oldest test-newest test-slow test-onnx test-ray test-browser lint types audit bench bench-documents bench-training bench-nmg bench-auxiliary bench-plan bench-load bench-gpu chaos docs clean
 
 setup: $(VENV)/installed
 
@@ -55,6 +55,21 @@ lint: setup
 
 types: setup
 	$(BIN)/mypy
+
+# In an environment of their own: what they need is none of ours. A package that could not be asked about is a failure,
+# not a success (--strict), since without that pip-audit finds "no known vulnerabilities" where it reaches nobody.
+AUDIT = $(VENV)/audit/bin
+
+audit:  ## what in our code invites attacks (bandit), and packages with known weaknesses (pip-audit; asks PyPI, else OSV)
+	test -x $(AUDIT)/pip-audit || { $(PYTHON) -m venv $(VENV)/audit && \
+		$(AUDIT)/python -m pip install --quiet --disable-pip-version-check 'bandit[toml]>=1.8' 'pip-audit>=2.7'; }
+	$(AUDIT)/bandit --quiet --configfile pyproject.toml --recursive src docs
+	@for asked in pypi osv; do \
+		echo "pip-audit: asking $$asked about the versions of constraints.txt"; \
+		$(AUDIT)/pip-audit --strict --disable-pip --no-deps -s $$asked -r constraints.txt 2>$(VENV)/audit/log && exit 0; \
+		tail -n 1 $(VENV)/audit/log; \
+	done; echo "audit: NOT passed. Either a package with a known weakness is named above, or neither PyPI's nor OSV's" \
+		"list could be reached, and then nothing is known of any package." >&2; exit 1
 
 bench: bench-documents bench-training  ## speed of retrieval and training, coverage of the verdict
 	$(BIN)/python bench/verdict.py

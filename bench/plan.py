@@ -96,7 +96,7 @@ def shapes(folder: Path, updates: int) -> dict[str, Study]:
 
 def trivium(verb: str, file: Path, cache: Path, *more: str, watch: Callable[[int], None] | None = None) -> Any:
     """What a verb prints with ``--json``, in a process of its own."""
-    command = [sys.executable, "-m", "trivium.cli", verb, str(file), "--json", *more]
+    command = [sys.executable, "-m", "trivium", verb, str(file), "--json", *more]
     environment = {**os.environ, "TRIVIUM_CACHE": str(cache), "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as told:
         process = subprocess.Popen(command, stdout=out, stderr=told, env=environment)

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import sys
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import fields
@@ -19,6 +21,13 @@ from trivium.encoders import train_tokenizer
 from trivium.kinds import Encoded
 from trivium.training import Encoder, Scratch, encode_documents, make_tokenizer, new_encoder
 
+OFFLINE = Path(__file__).parent / "offline"
+sys.path.append(str(OFFLINE))
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(OFFLINE), os.environ.get("PYTHONPATH")]))  # for workers
+
+import no_network  # noqa: E402  # it lies in the folder that was just named
+
+no_network.refuse()
 torch.set_num_threads(1)  # tiny models are no faster on two, and tests run side by side
 
 TOPICS = {
@@ -176,6 +185,13 @@ def data(tmp_path_factory: pytest.TempPathFactory, task: Task, texts: list[str])
 def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """No test writes into the user's cache."""
     monkeypatch.setenv("TRIVIUM_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture(autouse=True)
+def _no_network(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever may open sockets may also connect, in every process it starts."""
+    if request.node.get_closest_marker("enable_socket"):
+        monkeypatch.setenv("TRIVIUM_TESTS_CONNECT", "1")
 
 
 @pytest.fixture

@@ -274,7 +274,7 @@ main()
 
 def call(*arguments: object, cache: Path, limit: int | None = None) -> "subprocess.CompletedProcess[str]":
     """The command line in a process of its own, which may write files of so many bytes."""
-    start = ["-m", "trivium.cli"] if limit is None else ["-c", LIMITED, str(limit)]
+    start = ["-m", "trivium"] if limit is None else ["-c", LIMITED, str(limit)]
     return subprocess.run(
         [sys.executable, *start, *map(str, arguments)],
         capture_output=True,

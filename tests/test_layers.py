@@ -60,7 +60,8 @@ def complaints(tree: ast.AST, room: str) -> list[str]:
 
 def forbidden(tree: ast.AST) -> list[str]:
     """Imports and calls by which a file could run code, or a result depend on anything but its seed."""
-    wrong = [name for name in imported(tree) if name.partition(".")[0] in STRANGERS or "numpy.random" in name]
+    names = [name for name in imported(tree) if name != "pickle.UnpicklingError"]  # which runs nothing
+    wrong = [name for name in names if name.partition(".")[0] in STRANGERS or "numpy.random" in name]
     for node in ast.walk(tree):
         path = dotted(node)
         if path.startswith(("np.random.", "numpy.random.")) and not path.endswith(".Generator"):

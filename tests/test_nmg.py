@@ -336,7 +336,7 @@ def test_a_step_that_goes_far_is_clipped() -> None:
 
 def test_a_loss_that_is_no_number_is_told() -> None:
     learner = Learner.fresh(replace(QUICK, lr=0.01), 2, 0, "player")
-    with pytest.raises(TrainingError, match="no number any more"):
+    with pytest.raises(TrainingError, match="player policy is no number any more in episode 0, step 1 "):
         learner.learn([draws([0], [[1.0, 1.0]])], look(torch.full((1, 2, 2), math.nan)), 0, "0")
 
 

@@ -199,3 +199,17 @@ def test_a_candidate_that_hurts_is_named_and_swapped_signs_help() -> None:
     }
     assert found[("bad",)]["delta"] == pytest.approx(-0.2, abs=0.05)
     assert found[("bad",)]["high"] < 0
+
+
+def test_a_choice_whose_trainings_diverge_sets_its_arm_aside(files: Path, pretrained: str, tmp_path: Path) -> None:
+    made = study(files, pretrained, heads={"kind": "gradts", "lr": 1e30, **QUICK}, all={"kind": "all"})
+    made["seeds"] = 1
+    found = run(parse_config(made, "study.yaml"), runs=tmp_path)
+    arms = found.verdict.to_json()["arms"]
+    assert re.match(
+        r"with seed 0: choosing what to learn beside: stage 'finetune', .* no number any more in update \d+ of \d+ .*"
+        r"It read task 'topics', train\.csv rows \d+",
+        arms["heads"]["failed"],
+    )
+    assert {name: arms[name]["failed"] for name in ("finetune", "all")} == {"finetune": None, "all": None}
+    assert arms["heads"]["failed"] in found.report.read_text().replace("&#39;", "'")

@@ -201,7 +201,7 @@ def test_predict_names_what_is_missing(kind: str, studies: Made) -> None:
 def test_the_plan_says_what_rows_have(kind: str, said: str) -> None:
     one = Band.exactly(1.0)
     arms = {"a": (StagePlan("tune", 1, 1.0, one, one),)}
-    plan = Plan("s", {"train": 60, "dev": 9}, kind, len(LABELS[kind]), 0, (), arms, (), 1, 1, 1, *[one] * 5)
+    plan = Plan("s", {"train": 60, "dev": 9}, kind, len(LABELS[kind]), 0, (), arms, (), 1, 1, 1, 1, *[one] * 5)
     assert f"60 train, 9 dev rows with {said}" in plan.to_text()
 
 

@@ -13,10 +13,10 @@ from conftest import tiny_study
 from trivium.config import StudyConfig, parse_config
 from trivium.core import Task
 from trivium.data import load_task
-from trivium.errors import ArtifactError, ConfigError, TriviumError
-from trivium.study import judging, runner
+from trivium.errors import ArtifactError, ConfigError, TrainingError, TriviumError
+from trivium.study import fitting, job, judging, runner
 from trivium.study.progress import Silent
-from trivium.study.runner import Study, choose_documents, run
+from trivium.study.runner import Study, choose_documents, choose_maskers, run
 
 
 def config(data: Path, **changes: Any) -> StudyConfig:
@@ -196,6 +196,71 @@ def test_a_diverging_arm_is_set_aside(data: Path, tmp_path: Path) -> None:
     found = run(config(data, arms=arms, seeds=1), runs=tmp_path).verdict.to_json()
     assert "learning rate" in found["arms"]["random"]["failed"]
     assert found["arms"]["tlm"]["failed"] is None
+
+
+class Said(Silent):
+    """Remembers what was said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+
+def test_one_seed_that_diverges_sets_its_arm_aside_and_every_place_says_which(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, tried = job.run_stage, []
+
+    def broken(encoder: Any, stage: Any, task: Task, **more: Any) -> Any:
+        tried.append((stage.name, more["seed"]))
+        if more["seed"] == 1 and stage.lr == 0.5:
+            raise TrainingError("the loss is no number any more in update 3 of 8")
+        return real(encoder, stage, task, **more)
+
+    monkeypatch.setattr(job, "run_stage", broken)
+    arms = tiny_study(data)["arms"]
+    del arms["tlm"]
+    arms["random"]["stages"][1]["lr"] = 0.5
+    said = Said()
+    found = run(config(data, arms=arms), runs=tmp_path, reporter=said)
+    text = "with seed 1: the loss is no number any more in update 3 of 8"
+    assert json.loads((found.folder / "verdict.json").read_text())["arms"]["random"]["failed"] == text
+    assert "random, seed 1 failed: the loss is no number any more in update 3 of 8" in said.lines
+    assert f"failed: {text}" in str(found.verdict)
+    for page in ("report.html", "report.md"):
+        assert text in (found.folder / page).read_text()
+    scored = {(line["arm"], line["seed"]) for line in lines(found.folder / "scores.jsonl")}
+    assert scored == {("finetune", 0), ("finetune", 1), ("linear", 0)}
+
+    tried.clear()  # what was done is found done; what failed is tried again, and no more
+    run(config(data, arms=arms), runs=tmp_path)
+    assert tried == [("finetune", 1)]
+    arms["random"]["stages"][1]["lr"] = 1e-4  # the way out: its last stage alone is made anew
+    tried.clear()
+    mended = run(config(data, arms=arms), runs=tmp_path).verdict.to_json()
+    assert tried == [("finetune", 0), ("finetune", 1)]
+    assert mended["arms"]["random"]["failed"] is None
+
+
+def test_what_to_hide_that_cannot_be_learned_sets_its_arm_aside(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(masker: Any, known: Any, **_: Any) -> Any:
+        raise TrainingError("the loss is no number any more in update 2 of 9")
+
+    monkeypatch.setattr(fitting, "make_ready", broken)
+    arms = tiny_study(data)["arms"]
+    del arms["random"]
+    arms["tlm"]["masker"] = {"kind": "pmi"}
+    found = run(config(data, arms=arms, seeds=1), runs=tmp_path)
+    failed = found.verdict.to_json()["arms"]["tlm"]["failed"]
+    assert failed == "with seed 0: learning what to hide: the loss is no number any more in update 2 of 9"
+    assert found.verdict.to_json()["arms"]["finetune"]["failed"] is None
+    assert failed in (found.folder / "report.html").read_text()
+    with pytest.raises(TriviumError, match="no arm could be trained"):
+        choose_maskers(config(data, arms={"finetune": arms["tlm"]}, seeds=1), runs=tmp_path / "alone")
 
 
 def test_when_every_arm_diverges_it_says_so(data: Path, tmp_path: Path) -> None:

@@ -93,6 +93,8 @@ class Ray:
             while under_way:
                 yield ray.get(under_way.popleft())
         except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, TriviumError):
+                raise error.cause from None
             if isinstance(error.cause, OSError):
                 raise ConfigError(
                     f"engine: expected that every node of the cluster sees the files of this machine, found "
@@ -211,7 +213,7 @@ class _Worker:
         environment = os.environ | {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
         sink: IO[str] | int = log.open("a", encoding="utf-8") if log is not None else subprocess.DEVNULL
         self.number, self.inbox, self.index = number, inbox, -1
-        self.process = subprocess.Popen(
+        self.process = subprocess.Popen(  # nosec B603  # this Python, a module of ours
             [sys.executable, "-m", "trivium.engine"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -5,11 +5,14 @@ TriviumError
 ├── DataError      a data file: unreadable, a missing column, a label nobody knows
 ├── LeakError      something asked for a split that it must not see
 ├── ArtifactError  the run folder: a damaged artifact, a folder in use
-└── TrainingError  the loss is no number any more
+└── TrainingError  the loss is no number any more, or far too large
 
 A message says where, what was expected, what was found, and the way out. The command line prints it without a
 traceback and exits 1, or 2 for a ConfigError.
 """
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class TriviumError(Exception):
@@ -33,4 +36,21 @@ class ArtifactError(TriviumError):
 
 
 class TrainingError(TriviumError):
-    """Training cannot go on: the loss is no number any more."""
+    """Training cannot go on: the loss is no number any more, or far too large."""
+
+
+@contextmanager
+def while_doing(what: str) -> Iterator[None]:
+    """Say of training that cannot go on inside the ``with`` block what it was for.
+
+    >>> try:
+    ...     with while_doing("learning what to hide"):
+    ...         raise TrainingError("the loss is no number any more")
+    ... except TrainingError as error:
+    ...     print(error)
+    learning what to hide: the loss is no number any more
+    """
+    try:
+        yield
+    except TrainingError as error:
+        raise TrainingError(f"{what}: {error}") from error

@@ -5,10 +5,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from pickle import UnpicklingError  # nosec B403  # an error, and nothing that could be run
 
 import xxhash
+from safetensors import SafetensorError
 
 from trivium.errors import ConfigError
+
+UNREADABLE = (OSError, ValueError, RuntimeError, SafetensorError, UnpicklingError)
+"""What loading weights of somebody else may raise: files that are damaged, are others', or hold more than tensors."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +63,13 @@ def locate(name: str) -> str:
     )
 
 
-def offline(name: str) -> dict[str, bool]:
-    """What to tell transformers of a name: a folder is never looked up on the network."""
-    return {"local_files_only": True} if Path(name).is_dir() else {}
+def safely(name: str) -> dict[str, bool]:
+    """What to tell transformers of a name.
+
+    Code that comes with a model is never run, nor is anybody asked whether it should be; a folder is never looked up on
+    the network.
+    """
+    return {"trust_remote_code": False, **({"local_files_only": True} if Path(name).is_dir() else {})}
 
 
 def content(folder: Path) -> str:

@@ -16,7 +16,7 @@ from filelock import FileLock
 from trivium import seeds
 from trivium.core import Corpus, digest
 from trivium.errors import ConfigError
-from trivium.pretrained import content, locate, offline, quietly, reason
+from trivium.pretrained import UNREADABLE, content, locate, quietly, reason, safely
 from trivium.store import cache_folder, read_array, write_array
 
 if TYPE_CHECKING:
@@ -58,7 +58,6 @@ class Embedder:
             ConfigError: it cannot be loaded, or cannot read texts so long.
         """
         import torch
-        from safetensors import SafetensorError
         from transformers import AutoModel, AutoTokenizer
 
         place = locate(name)
@@ -67,9 +66,9 @@ class Embedder:
                 quietly(warnings=False),
                 seeds.torch_scope(0, "embedder"),
             ):  # a head that is not used may be drawn at random
-                tokenizer = AutoTokenizer.from_pretrained(place, **offline(place))
-                model = AutoModel.from_pretrained(place, dtype=torch.float32, **offline(place))
-        except (OSError, ValueError, SafetensorError) as error:
+                tokenizer = AutoTokenizer.from_pretrained(place, **safely(place))  # nosec B615  # its version is kept
+                model = AutoModel.from_pretrained(place, dtype=torch.float32, **safely(place))  # nosec B615
+        except UNREADABLE as error:
             raise ConfigError(
                 "documents.encoder: expected a model and its tokenizer in the folder, or under the hub name, "
                 f"'{name}'; found: {reason(error)} Give a folder that holds config.json, model.safetensors and "

@@ -21,7 +21,7 @@ from trivium.encoders.frozen import Below
 from trivium.encoders.packing import Packing
 from trivium.errors import ArtifactError, ConfigError
 from trivium.kinds import Batch, Cut, Kind, kind_of
-from trivium.pretrained import content, locate, offline, quietly, reason
+from trivium.pretrained import UNREADABLE, content, locate, quietly, reason, safely
 
 Size = Literal["tiny", "mini", "small", "base", "large"]
 Architecture = Literal["modernbert", "bert"]
@@ -427,14 +427,16 @@ def load_head(folder: Path | str) -> Any:
     import transformers
 
     try:
-        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+        config = transformers.AutoConfig.from_pretrained(  # nosec B615  # a folder
+            folder, trust_remote_code=False, local_files_only=True
+        )
         name = (config.architectures or ["none"])[0]
         model = getattr(transformers, name, None)
         if not (isinstance(model, type) and issubclass(model, transformers.PreTrainedModel)):
             raise ArtifactError(f"{folder}/config.json: expected a model class of transformers, found '{name}'.")
         with quietly():
             return model.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
+    except UNREADABLE as error:
         raise ArtifactError(f"{folder}: expected a model with a head, found: {reason(error)}") from None
 
 
@@ -496,7 +498,7 @@ def load_tokenizer(name: str, revision: str | None = None) -> Any:
 
     place = locate(name)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(place, revision=revision, **offline(place))
+        tokenizer = AutoTokenizer.from_pretrained(place, revision=revision, **safely(place))
     except (OSError, ValueError) as error:
         raise ConfigError(_cannot_load(name, "a tokenizer", error)) from error
     if not tokenizer.is_fast or tokenizer.mask_token_id is None:
@@ -513,9 +515,9 @@ def _load_mlm(name: str, revision: str | None = None) -> tuple[Any, frozenset[st
     try:
         with quietly(warnings=False) if folder else nullcontext():  # a download may take long: show its bar
             model, found = AutoModelForMaskedLM.from_pretrained(
-                place, revision=revision, dtype=torch.float32, output_loading_info=True, **offline(place)
+                place, revision=revision, dtype=torch.float32, output_loading_info=True, **safely(place)
             )
-    except (OSError, ValueError) as error:
+    except UNREADABLE as error:
         raise ConfigError(_cannot_load(name, "a masked language model", error)) from error
     return model, frozenset(found["missing_keys"]) | frozenset(getattr(model.config, "trivium_unlearned", ()))
 
@@ -535,9 +537,10 @@ def _demand_backbone(name: str, model: Any, missing: frozenset[str]) -> None:
 
 
 def _cannot_load(name: str, what: str, error: Exception) -> str:
+    never = "Code that comes with a model is never run. " if "custom code" in str(error) else ""
     return (
         f"encoder.pretrained: expected {what} in the folder, or under the hub name, '{name}'; found: {reason(error)} "
-        "Give a folder that holds config.json, model.safetensors and tokenizer.json, or train from scratch: "
+        f"{never}Give a folder that holds config.json, model.safetensors and tokenizer.json, or train from scratch: "
         "encoder: {scratch: mini}."
     )
 

@@ -125,13 +125,17 @@ class BatchStream:
 
     def batch(self, n: int) -> Batch:
         """The n-th batch, counted from 0."""
+        return collate(self.encoded, self.rows(n), self.pad_id, types=self.types)
+
+    def rows(self, n: int) -> Ints:
+        """Which rows the n-th batch has, in its order."""
         if n < self._first:
             self._epoch, self._first, self._plan = -1, 0, []
         while n >= self._first + len(self._plan):
             self._first += len(self._plan)
             self._epoch += 1
             self._plan = self._epoch_plan(self._epoch)
-        return collate(self.encoded, self._plan[n - self._first], self.pad_id, types=self.types)
+        return self._plan[n - self._first]
 
     def _epoch_plan(self, epoch: int) -> list[Ints]:
         rng = numpy_rng(self.seed, "order", self.name, epoch)
@@ -154,6 +158,7 @@ def subset(encoded: Encoded, rows: Ints) -> Encoded:
         labels=None if labels is None else labels[tokens if encoded.per_token else texts],
         firsts=None if encoded.firsts is None else np.concatenate([[0], np.cumsum(encoded.widths[rows])]),
         chars=None if encoded.chars is None else encoded.chars[tokens],
+        origins=None if encoded.origins is None else encoded.origins[rows],
     )
 
 

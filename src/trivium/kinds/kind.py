@@ -65,6 +65,8 @@ class Encoded:
         chars: Where each token begins and ends in the text that answers are sought in, int32 ``[tokens, 2]``, -1
             elsewhere; none where nothing is sought.
         per_token: Whether labels are those of tokens.
+        origins: What each row was cut from, int64 ``[rows]``: the position of a text among those that were given, or
+            what a document is called; none where a row is a text as it was given.
     """
 
     ids: npt.NDArray[np.int32]
@@ -75,6 +77,7 @@ class Encoded:
     firsts: npt.NDArray[np.int64] | None = None
     chars: npt.NDArray[np.int32] | None = None
     per_token: bool = False
+    origins: npt.NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         """How many rows there are."""

@@ -1,7 +1,7 @@
 """From strings to token arrays, with any fast tokenizer."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -45,10 +45,10 @@ def tokenize(
         max_length: Longest input in tokens, special tokens included.
         pairs: Second text of each row, if rows are pairs.
         labels: What the rows are labelled with, handed through.
-        windows: Cut a longer text into several windows that share nothing, each a row of its own; otherwise it is cut
-            at ``max_length``.
+        windows: Cut a longer text into several windows that share nothing, each a row of its own, whose ``origins``
+            tell the text; otherwise it is cut at ``max_length``.
     """
-    laid = _Laid()
+    laid, origins = _Laid(), [np.zeros(0, np.int64)]
     for row, start, end in _blocks(len(texts)):
         block = None if pairs is None else list(pairs[start:end])
         encoded = tokenizer(
@@ -57,7 +57,10 @@ def tokenize(
         for encoding in encoded.encodings:  # a text's further windows stand among them, after its first
             laid.add(encoding, row)
             row += 1
-    return laid.encoded(labels, several=False)
+        if windows:
+            origins.append(start + np.asarray(encoded["overflow_to_sample_mapping"], np.int64))
+    laid_out = laid.encoded(labels, several=False)
+    return replace(laid_out, origins=np.concatenate(origins)) if windows else laid_out
 
 
 def tokenize_rows(

@@ -27,7 +27,7 @@ from trivium.masking.protocol import Known
 from trivium.masking.scored import Draw, ScoredMasker
 from trivium.masking.units import Units
 from trivium.masking.words import Occurrences, WordTable, keys_of, spelled
-from trivium.pretrained import offline, reason
+from trivium.pretrained import reason, safely
 
 CONTENT = ("NOUN", "PROPN", "VERB", "ADJ", "ADV", "NUM")
 TAGS = (*CONTENT, "ADP", "AUX", "CCONJ", "DET", "INTJ", "PART", "PRON", "PUNCT", "SCONJ", "SYM", "X")
@@ -264,7 +264,7 @@ class Reader:
         from transformers import AutoTokenizer
 
         usual = json.loads((folder / "spellings.json").read_text(encoding="utf-8"))
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), **offline(str(folder)))
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), **safely(str(folder)))  # nosec B615  # a folder
         return cls(about["model"], load_pipeline(about["model"]), tokenizer, usual)
 
 

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import sys
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -26,9 +27,22 @@ def class_name(thing: object) -> str:
 
 
 def class_named(name: str) -> Any:
-    """The class that a name such as ``trivium.masking.words:WordTable`` stands for."""
+    """The class that a name such as ``trivium.masking.words:WordTable`` stands for.
+
+    A folder that somebody else sends names classes too, and importing a module runs it. So nothing is imported here but
+    modules of trivium: a class of another module is found where the study file, or the caller, imported that before.
+
+    Raises:
+        ImportError: it is of another module, which was not imported.
+        AttributeError: there is no such class.
+    """
     module, _, cls = name.partition(":")
-    return getattr(importlib.import_module(module), cls)
+    if module.partition(".")[0] != "trivium" and module not in sys.modules:
+        raise ImportError(f"it names the class {name}, of a module that a saved masker may not import; import it first")
+    found = getattr(sys.modules.get(module) or importlib.import_module(module), cls)
+    if not (isinstance(found, type) and hasattr(found, "load")):
+        raise AttributeError(f"expected a class that can be loaded under the name {name}, found {found!r}")
+    return found
 
 
 @dataclass(frozen=True)

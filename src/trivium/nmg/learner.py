@@ -57,7 +57,7 @@ class Learner:
         told = []
         for step in range(own.steps):
             lines, weights = self._batch(self.memory, seeds.torch_rng(seed, "nmg", "replay", self.name, episode, step))
-            told.append(self._step(self.memory, lines, weights, look))
+            told.append(self._step(self.memory, lines, weights, look, f"episode {episode}, step {step + 1}"))
         return {name: sum(one[name] for one in told) / len(told) for name in told[0]}
 
     def _batch(self, draws: Draws, rng: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -72,7 +72,7 @@ class Learner:
         lines = weights.any(1).nonzero().squeeze(1)
         return lines, weights[lines]
 
-    def _step(self, memory: Draws, lines: Tensor, weights: Tensor, look: Look) -> dict[str, float]:
+    def _step(self, memory: Draws, lines: Tensor, weights: Tensor, look: Look, when: str) -> dict[str, float]:
         own, draws = self.settings, memory.lines(lines)
         logits, values = self.policy(*look(draws.windows))
         logs = log_probabilities(logits, draws.picks, sequential=own.sequential)
@@ -89,7 +89,8 @@ class Learner:
             loss = loss + 0.25 * _mean((draws.rewards.nan_to_num() - values[:, None]) ** 2, weights)
         if not loss.isfinite():
             raise TrainingError(
-                f"nmg: the policy's loss is no number any more (learning rate {own.lr:g}). Lower 'lr', or set 'clip'."
+                f"nmg: the loss of the {self.name} policy is no number any more in {when} (learning rate "
+                f"{own.lr:g}). Lower 'lr', or set 'clip'."
             )
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]

@@ -15,6 +15,7 @@ from trivium.auxiliary.bank import Ground
 from trivium.auxiliary.choose import choose_auxiliary
 from trivium.auxiliary.saved import load_choice, save_choice
 from trivium.core import JSON, Floats, Ints, Task, digest
+from trivium.errors import while_doing
 from trivium.kinds import kind_of
 from trivium.store import Artifact, Store
 from trivium.study.arms import Arm, spelled
@@ -50,6 +51,9 @@ class Candidates:
             origin: What the weights of its encoder depend on, as JSON.
             seed: Which seed.
             reporter: Who is told how it goes.
+
+        Raises:
+            TrainingError: a training that the choice rests on diverged.
         """
         if arm.auxiliary is None:
             return None
@@ -68,7 +72,8 @@ class Candidates:
         def write(folder: Path) -> None:
             with reporter.phase(f"choosing what {arm.name} learns beside") as bar:
                 ground = Ground(arm.spec, origin, store, workers=self.workers, watch=_told(bar))
-                choice = choose_auxiliary(self.task, self.tasks, selector, ground, seed=own)
+                with while_doing("choosing what to learn beside"):
+                    choice = choose_auxiliary(self.task, self.tasks, selector, ground, seed=own)
             save_choice(choice, folder)
             about = describe(choice, spelled(selector, SELECTORS), self.task)
             (folder / ABOUT).write_text(json.dumps(about, ensure_ascii=False), encoding="utf-8")

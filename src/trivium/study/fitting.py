@@ -10,7 +10,7 @@ from typing import Any
 from trivium.core import JSON, Corpus, Selection, Task, digest
 from trivium.data.saved import load_saved_task
 from trivium.documents.screens import Screens
-from trivium.errors import ConfigError
+from trivium.errors import ConfigError, while_doing
 from trivium.masking import Fits, Known, ScoredMasker
 from trivium.pretrained import content
 from trivium.store import Artifact, Store
@@ -103,6 +103,7 @@ def fit_masker(store: Store, arm: Arm, ground: Ground, seed: int, reporter: Repo
 
     Raises:
         ConfigError: it needs what the study has not, or became something that cannot be kept.
+        TrainingError: what it learns from diverged.
     """
     masker = arm.recipe.masker
     if not isinstance(masker, Fits):
@@ -128,7 +129,7 @@ def fit_masker(store: Store, arm: Arm, ground: Ground, seed: int, reporter: Repo
         known = ground.shared.known(seen, lambda: ground.know(arm.spec, own, longest))
         if compares(masker):
             known = replace(known, background=ground.shared.background)
-        with reporter.phase(f"learning what to hide for {arm.name}") as bar:
+        with while_doing("learning what to hide"), reporter.phase(f"learning what to hide for {arm.name}") as bar:
             ready = make_ready(masker, known, resume=resume, watch=bar)
         if not isinstance(ready, ScoredMasker):
             raise ConfigError(

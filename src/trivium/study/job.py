@@ -110,11 +110,9 @@ def _beside(item: JSON) -> list[Task]:
 
 
 def _masker(item: JSON) -> Masker:
-    """The arm's masker, as it is or as it was fitted."""
-    if item["fitted"]:
-        return ScoredMasker.from_pretrained(item["fitted"])
+    """The arm's masker, as it is or as it was fitted; its own module, if it has one, is imported either way."""
     masker: Masker = choose(MASKERS, item["masker"], "masker")
-    return masker
+    return ScoredMasker.from_pretrained(item["fitted"]) if item["fitted"] else masker
 
 
 def _teller(send: Send, stage: int) -> Callable[[int, int], None]:

@@ -32,14 +32,15 @@ def now() -> str:
 
 
 def revision() -> str | None:
-    """The git revision of trivium's own source, where it is run from a checkout."""
-    here = Path(trivium.__file__).parent
-    asked = subprocess.run(  # noqa: S603
-        ["git", "-C", str(here), "describe", "--always", "--dirty"],  # noqa: S607
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    """The git revision of trivium's own source, where it is run from a checkout and git is installed."""
+    here = Path(trivium.__file__).parents[2]
+    if not (here / ".git").exists():  # installed: a repository around it is somebody else's
+        return None
+    command = ["git", "-C", str(here), "describe", "--always", "--dirty"]
+    try:
+        asked = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  # nosec B603
+    except OSError:  # no git
+        return None
     return asked.stdout.strip() or None
 
 

@@ -25,7 +25,7 @@ from trivium.data.saved import save_task
 from trivium.documents import SELECTORS, NoDocuments, RandomDocuments, examples, select_documents
 from trivium.documents.screens import Screens
 from trivium.encoders.encoder import Pretrained, Scratch, head_folder, origin
-from trivium.errors import ArtifactError, TriviumError
+from trivium.errors import ArtifactError, TrainingError, TriviumError
 from trivium.kinds import kind_of
 from trivium.kinds.metrics import Counts
 from trivium.store import Artifact, Store, atomic_write, explaining
@@ -57,7 +57,7 @@ from trivium.study.models import publish
 from trivium.study.progress import Jobs, Reporter, Silent
 from trivium.study.reading import reading_tokens, save_reading, window_lengths
 from trivium.study.report import write_report
-from trivium.study.report_text import plural
+from trivium.study.report_text import listed, plural
 from trivium.study.report_verdict import LINEAR
 from trivium.study.statistics import ALPHA
 from trivium.study.verdict import ArmResult, Verdict, decide
@@ -219,7 +219,7 @@ class _Run:
         }
         self.asked = questions(self.arms, self.config.baseline)  # before lengths differ
         self.seeds = self.config.seed_list
-        self.failed: dict[str, str] = {}
+        self.failed: dict[str, dict[int, str]] = {}  # why, by arm and seed
         self.trained: dict[tuple[str, int], list[Path]] = {}
         self.made: list[Artifact] = [] if decided is None else [decided[1]]
         self.begun = time.monotonic()
@@ -241,31 +241,65 @@ class _Run:
 
     def _until_here(self, looks: Sequence[Look], last: Look) -> Verdict:
         """Choose, train and judge with the seeds of a look; what was done for an earlier one is found done."""
-        prepared = {(arm, seed): self._prepare(self.arms[arm], seed) for arm in self.arms for seed in self.seeds}
+        prepared = {}
+        for job in [(arm, seed) for arm in self.arms for seed in self.seeds]:
+            with self._or_set_aside(*job):
+                if job[0] not in self.failed:
+                    prepared[job] = self._prepare(self.arms[job[0]], job[1])
+        prepared = self._living(prepared)
         if len(looks) == 1:
             self._settle_lengths(prepared)
             self.heads = self._warm_heads()
         self.maskers = self._fit_maskers(prepared)
+        prepared = self._living(prepared)
         self._describe(prepared)
         if worth_a_look(self.arms):
             seen = self._look(prepared)
             folders = {name: made.folder.name for name, made in seen.items()}
             self.manifest["hiding"] = {"arms": folders, "overlap": overlaps(seen)}
-        known = {job for job in prepared if job in self.trained or job[0] in self.failed}
+        known = {job for job in prepared if job in self.trained}
         self.trained |= self._train({job: choices for job, choices in prepared.items() if job not in known})
         self._write_events(self.trained)
         verdict = self._judge(self.trained, looks if len(looks) > 1 or last != looks[0] else (), last)
         atomic_write(self.store.root / "verdict.json", json.dumps(verdict.to_json(), indent=2, ensure_ascii=False))
         return verdict
 
+    @contextmanager
+    def _or_set_aside(self, name: str, seed: int) -> Iterator[None]:
+        """Set an arm aside if something that it needs diverges inside the ``with`` block; the others go on."""
+        try:
+            yield
+        except TrainingError as error:
+            self._set_aside(name, seed, error)
+
+    def _set_aside(self, name: str, seed: int, error: TriviumError) -> None:
+        self.failed.setdefault(name, {})[seed] = str(error)
+        self.reporter.say(f"{name}, seed {seed} failed: {error}")
+
+    def _living(self, prepared: Mapping[tuple[str, int], Prepared]) -> dict[tuple[str, int], Prepared]:
+        """What was prepared for arms that were not set aside.
+
+        Raises:
+            TriviumError: all were.
+        """
+        if len(self.failed) == len(self.arms):
+            raise TriviumError("no arm could be trained:\n" + "\n".join(f"{n}: {self._why(n)}" for n in self.failed))
+        return {job: choices for job, choices in prepared.items() if job[0] not in self.failed}
+
+    def _why(self, name: str) -> str:
+        """Why an arm was set aside: with which seeds, and what the first of them said."""
+        why = self.failed[name]
+        return f"with seed{'s' * (len(why) > 1)} {listed([str(seed) for seed in sorted(why)])}: {why[min(why)]}"
+
     def _settle_lengths(self, prepared: Mapping[tuple[str, int], Prepared]) -> None:
         """Write every stage's length in updates, equal among arms if it is to be."""
         first = self.seeds[0]
-        tokens = {arm: reading_tokens(prepared[arm, first].reading.folder) for arm in self.arms}
-        beside = {arm: rows_beside(prepared[arm, first].auxiliary) for arm in self.arms}
-        costs = {arm: self._costs(arm, prepared[arm, first]) for arm in self.arms}
+        arms = {name: arm for name, arm in self.arms.items() if name not in self.failed}
+        tokens = {arm: reading_tokens(prepared[arm, first].reading.folder) for arm in arms}
+        beside = {arm: rows_beside(prepared[arm, first].auxiliary) for arm in arms}
+        costs = {arm: self._costs(arm, prepared[arm, first]) for arm in arms}
         rows = len(self.task.rows("train"))
-        self.arms = equalise(self.arms, rows, tokens, beside, costs, task=self.task.name, equal=self.config.equal)
+        self.arms |= equalise(arms, rows, tokens, beside, costs, task=self.task.name, equal=self.config.equal)
 
     def _looks(self) -> tuple[Look, ...]:
         """When results are looked at; once, if no seeds are to be added."""
@@ -292,7 +326,8 @@ class _Run:
         self._open()
         prepared = {(name, self.seeds[0]): self._prepare(arm, self.seeds[0]) for name, arm in self.arms.items()}
         self.heads = self._warm_heads()
-        self.maskers = self._fit_maskers(prepared)
+        self.maskers = self._fit_maskers(self._living(prepared))
+        self._living(prepared)
         return told(self._look(prepared), self.arms)
 
     def _open(self) -> None:
@@ -349,10 +384,11 @@ class _Run:
         }
 
         def write(folder: Path) -> None:
-            texts = Selection.load(documents.folder, self.corpus).texts() if documents else []
+            read = Selection.load(documents.folder, self.corpus) if documents else None
+            texts, ids = (read.texts(), read.ids) if read else ([], None)
             with self.reporter.phase(f"tokenising for {arm.name}"):
                 beside = [] if auxiliary is None else load_choice(auxiliary.folder)
-                save_reading(arm.spec, self.task.sealed(), texts, stages, folder, beside)
+                save_reading(arm.spec, self.task.sealed(), texts, stages, folder, beside, ids)
 
         return Prepared(documents, auxiliary, self._keep(self.store.make("reading", inputs, write)))
 
@@ -370,9 +406,12 @@ class _Run:
             choices, spec = prepared[name, seed], self.arms[name].spec
             head, origin = self.heads.get(spec), self._origin_with_head(spec)
             ground = Ground(self.sealed, choices.reading, choices.documents, head, origin, shared)
-            made = fit_masker(self.store, self.arms[name], ground, seed, self.reporter)
-            if made is not None:
-                fitted[name, seed] = self._keep(made)
+            with self._or_set_aside(name, seed):
+                if name in self.failed:
+                    continue
+                made = fit_masker(self.store, self.arms[name], ground, seed, self.reporter)
+                if made is not None:
+                    fitted[name, seed] = self._keep(made)
         return fitted
 
     def _look(self, prepared: Mapping[tuple[str, int], Prepared]) -> dict[str, Artifact]:
@@ -381,7 +420,7 @@ class _Run:
         hiders = [
             Hider(arm, prepared[name, seed].reading, self.maskers.get((name, seed)))
             for name, arm in self.arms.items()
-            if masks(arm.recipe.stages)
+            if masks(arm.recipe.stages) and name not in self.failed
         ]
         seen = look(self.store, self.sealed, hiders, self.reporter)
         return {name: self._keep(made) for name, made in seen.items()}
@@ -421,7 +460,14 @@ class _Run:
     def _warm_heads(self) -> dict[Spec, WarmHead]:
         """A gap-filling head for every encoder that came without one, if any arm of its hides tokens."""
         hiding = dict.fromkeys(arm.spec for arm in self.arms.values() if masks(arm.recipe.stages))
-        made = {spec: self._warm_head(spec) for spec in hiding if isinstance(spec, Pretrained)}
+        made = {}
+        for spec in hiding:
+            try:
+                made[spec] = self._warm_head(spec) if isinstance(spec, Pretrained) else None
+            except TrainingError as error:
+                for name, arm in self.arms.items():
+                    if arm.spec == spec and masks(arm.recipe.stages):
+                        self._set_aside(name, self.seeds[0], error)
         return {spec: head for spec, head in made.items() if head is not None}
 
     def _warm_head(self, spec: Pretrained) -> WarmHead | None:
@@ -448,6 +494,8 @@ class _Run:
         """Say in the manifest what each arm is about to do."""
         described = {}
         for name, arm in self.arms.items():
+            if name in self.failed:
+                continue
             documents = {seed: prepared[name, seed].documents for seed in self.seeds}
             described[name] = {
                 "documents": {str(seed): made.folder.name if made else None for seed, made in documents.items()},
@@ -472,7 +520,7 @@ class _Run:
         weights = [[_work(options, self.task) for options in item["stages"]] for item in items]
         done = [[0.0] * len(stages) for stages in weights]
         total = sum(map(sum, weights))
-        training = f"training {plural(len(self.arms), 'arm')} with {plural(len(self.seeds), 'seed')}"
+        training = f"training {plural(len({name for name, _ in jobs}), 'arm')} with {plural(len(self.seeds), 'seed')}"
         with self.reporter.phase(training) as bar, closing(Jobs(self.reporter)) as inner:
 
             def receive(job: int, message: JSON) -> None:
@@ -491,13 +539,11 @@ class _Run:
             if isinstance(answer, ArtifactError):  # a full disk is no result of an arm
                 raise answer
             if isinstance(answer, TriviumError):
-                self.failed.setdefault(name, str(answer))
-                self.reporter.say(f"{name}, seed {seed} failed: {answer}")
+                self._set_aside(name, seed, answer)
             else:
                 made = [self._keep(Artifact(**{**stage, "folder": Path(stage["folder"])})) for stage in answer]
                 stages[name, seed] = [stage.folder for stage in made]
-        if len(self.failed) == len(self.arms):
-            raise TriviumError("no arm could be trained:\n" + "\n".join(f"{n}: {t}" for n, t in self.failed.items()))
+        self._living(prepared)
         return stages
 
     def _item(self, name: str, seed: int, prepared: Prepared) -> JSON:
@@ -590,7 +636,7 @@ class _Run:
     ) -> ArmResult:
         """What the verdict needs to know of an arm; updates, tokens and seconds are means over its seeds."""
         if name in self.failed:
-            return ArmResult(name, None, 0, 0, 0.0, self.failed[name])
+            return ArmResult(name, None, 0, 0, 0.0, self._why(name))
         counts = np.stack([self._counts(scores[name, seed]) for seed in self.seeds])
         spent = [[_trace(folder) for folder in stages[name, seed]] for seed in self.seeds]
         updates, tokens, seconds, flops = (

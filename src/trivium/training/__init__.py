@@ -134,7 +134,7 @@ def train(
             model,
             stage,
             sealed,
-            documents=_encoded(tokenizer, texts, stage),
+            documents=_encoded(tokenizer, documents, texts, stage),
             auxiliary=auxiliary,
             masker=ready,
             seed=seed,
@@ -143,8 +143,10 @@ def train(
     return model
 
 
-def _encoded(tokenizer: Any, texts: list[str], stage: Stage) -> Encoded | None:
-    return encode_documents(tokenizer, texts, stage.max_length) if "documents" in stage.mix else None
+def _encoded(tokenizer: Any, documents: Selection | None, texts: list[str], stage: Stage) -> Encoded | None:
+    if documents is None or "documents" not in stage.mix:
+        return None
+    return encode_documents(tokenizer, texts, stage.max_length, documents.ids)
 
 
 def _named(watch: Callable[[str, int, int], None], stage: str) -> Callable[[int, int], None]:

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from trivium import seeds
-from trivium.core import Split, Stage, Stream, Task
+from trivium.core import Ints, Split, Stage, Stream, Task
 from trivium.encoders.encoder import Encoder
 from trivium.encoders.streams import BatchStream, padded, padded_tokens
 from trivium.errors import ConfigError, TrainingError
@@ -27,6 +27,7 @@ from trivium.masking import Masker, corrupt
 from trivium.training import checkpoint
 from trivium.training.agreement import backbone_layers, cosines
 from trivium.training.combine import Gradients, Meetings, combine, shared_weights
+from trivium.training.divergence import Losses, diverged, exploded
 from trivium.training.evaluation import answers, score
 from trivium.training.optimizer import make_optimizer, rate_at
 from trivium.training.parallel import world
@@ -123,6 +124,7 @@ class StageRun:
         self.best: checkpoint.Weights | None = None
         self.sums = {name: torch.zeros((), device=encoder.device) for name in ("mlm", "task", *beside)}
         self.batches = dict.fromkeys(self.sums, 0)
+        self.losses = Losses()
         self.log_every = max(1, self.updates // 50)
 
     def _read(self, documents: Encoded | None) -> dict[Stream, Encoded]:
@@ -166,6 +168,7 @@ class StageRun:
 
     def step(self, update: int) -> None:
         """One update: a batch of the stream whose turn it is, in as many parts as memory asks for."""
+        self.losses.update = update
         if self.stage.gradients_every and update % self.stage.gradients_every == 0:
             self._compare_gradients(update)
         name, turn = self.turns.turn(update)
@@ -173,13 +176,22 @@ class StageRun:
         self._learn(name, self.streams[name].batch(turn), update)
         if primary is not None:
             self.meetings[name].add(combine(self.stage.combine, self.shared, primary, self.world))
-        torch.nn.utils.clip_grad_norm_(self.encoder.parameters(), self.stage.clip)
+        norm = torch.nn.utils.clip_grad_norm_(self.encoder.parameters(), self.stage.clip)
+        self.losses.norms.append((update, norm))
         share = rate_at(self.stage, update, self.updates)
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * share
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.trace.updates = update + 1
+
+    def read(self, update: int) -> list[tuple[str, str, BatchStream, Ints]]:
+        """What an update read: of each batch its loss, whose it is, the stream, and which of its rows."""
+        name, turn = self.turns.turn(update)
+        batches = [(name, self.streams[name], turn)]
+        if name in self.meetings:
+            batches.append((self.task.name, self.primary, update))
+        return [(self._called(whose), whose, stream, stream.rows(n)) for whose, stream, n in batches]
 
     def _primary_gradients(self, update: int) -> Gradients:
         """What the task itself says of the shared weights in an auxiliary turn, by a batch that serves nothing else."""
@@ -204,7 +216,7 @@ class StageRun:
         Gaps and dropout are children of the update and its batch, so what is drawn here moves no other draw.
         """
         sums, batches = {name: value.clone() for name, value in self.sums.items()}, dict(self.batches)
-        micro_tokens, events = self.micro_tokens, len(self.trace.events)
+        micro_tokens, events, noted = self.micro_tokens, len(self.trace.events), len(self.losses.parts)
         layers, found = backbone_layers(self.encoder), {}
         silent: Mapping[str, Any] = {"mlm": {"answer": 0.0}, "task": {"fill": 0.0}}  # a batch may have both losses
         for loss, (name, stream) in self.compared.items():
@@ -213,7 +225,7 @@ class StageRun:
             found[loss] = {layer: [weight.grad for weight in weights] for layer, weights in layers.items()}
             self.optimizer.zero_grad(set_to_none=True)
         self.sums, self.batches, self.micro_tokens = sums, batches, micro_tokens
-        del self.trace.events[events:]
+        del self.trace.events[events:], self.losses.parts[noted:]
         self.trace.events.append({"event": "gradients", "update": update, **cosines(**found)})
 
     def _learn(self, name: str, batch: Batch, update: int, *child: str) -> None:
@@ -248,7 +260,7 @@ class StageRun:
         """Gradients of a batch, in parts that fit: where memory does not suffice, in smaller ones, from the start."""
         own = () if self.world.rank == 0 else (self.world.rank,)
         while True:
-            before = {name: value.clone() for name, value in self.sums.items()}
+            before, noted = {name: value.clone() for name, value in self.sums.items()}, len(self.losses.parts)
             seeds.reseed_torch(self.seed, self.stage.name, "dropout", update, *child, *own)
             try:
                 for part in parts(work, self.micro_tokens, self.world.rank, self.world.size):
@@ -260,6 +272,7 @@ class StageRun:
                 self._smaller(work, update, error)
                 self.optimizer.zero_grad(set_to_none=True)
                 self.sums = before
+                del self.losses.parts[noted:]
         self.world.add_gradients(self.encoder.parameters())
 
     def _smaller(self, work: Work, update: int, error: Exception) -> None:
@@ -300,7 +313,7 @@ class StageRun:
     def _answer_loss(self, hidden: Tensor, work: Work, name: str) -> Tensor:
         learned = self.learned[name]
         each = learned.kind.loss(self.encoder.answer(name, hidden, work.batch), work.batch, learned.weights)
-        return self._note(self._called(name), each.sum() * work.answer)
+        return self._note(self._called(name), each.sum() * work.answer, each)
 
     def _called(self, name: str) -> str:
         return "task" if name == self.task.name else name
@@ -308,15 +321,16 @@ class StageRun:
     def _count(self, name: str) -> None:
         self.batches[name] += 1
 
-    def _note(self, name: str, loss: Tensor) -> Tensor:
+    def _note(self, name: str, loss: Tensor, rows: Tensor | None = None) -> Tensor:
         self.sums[name] += loss.detach().float()
+        self.losses.note(name, loss, rows)
         return loss
 
     def log_losses(self) -> None:
         """Write down the mean losses since the last time.
 
         Raises:
-            TrainingError: one of them is no number.
+            TrainingError: one of them is no number, or far too large for the second time running.
         """
         means: dict[str, float | None] = {}
         for name, total in self.sums.items():
@@ -324,8 +338,10 @@ class StageRun:
             means[name] = float(self.world.add(total)) / count if count else None
             total.zero_()
             self.batches[name] = 0
-        if any(mean is not None and not math.isfinite(mean) for mean in means.values()):
-            raise _diverged(self)
+        known = {name: mean for name, mean in means.items() if mean is not None}
+        if any(not math.isfinite(mean) or exploded(self.trace.events, name, mean) for name, mean in known.items()):
+            raise diverged(self)
+        self.losses.forget()
         self.trace.events.append({"event": "loss", "update": self.trace.updates, **means})
         if self.meetings:
             met = {name: meetings.told() for name, meetings in self.meetings.items()}
@@ -366,8 +382,10 @@ class StageRun:
         return self.world.size == 1 or self.trace.updates % _ASK_EVERY == 0
 
     def save(self, folder: Path) -> None:
-        """Write a checkpoint."""
+        """Write a checkpoint; none of a model that is broken, since going on from there would not tell since when."""
         sums = {name: self.world.add(value).item() for name, value in self.sums.items()}
+        if not all(map(math.isfinite, sums.values())) or not self.losses.sound:
+            return
         if self.world.rank == 0:
             meetings = {name: asdict(met) for name, met in self.meetings.items()}
             state = {"sums": sums, "batches": self.batches, "micro_tokens": self.micro_tokens, "meetings": meetings}
@@ -416,7 +434,7 @@ def run_stage(
         What happened.
 
     Raises:
-        TrainingError: the loss is no number any more.
+        TrainingError: the loss is no number any more, or far too large.
         ConfigError: the stage's inputs are longer than the encoder can read.
     """
     with seeds.torch_scope(seed, stage.name):
@@ -425,7 +443,7 @@ def run_stage(
         with encoder.dropping(stage.dropout), encoder.compiled(stage.compile):
             _drive(run, resume, watch or (lambda done, total: None))
         if not all(bool(weights.isfinite().all()) for weights in encoder.parameters()):
-            raise _diverged(run)
+            raise diverged(run)
         if run.best is not None:
             checkpoint.put_weights(encoder, run.best)
         if stage.masks:
@@ -455,15 +473,6 @@ def _drive(run: StageRun, resume: Path | None, watch: Watch) -> None:
             run.save(resume)
             saved = time.monotonic()  # and not ``now``: on a slow disk every update would save
         watch(run.trace.updates, run.updates)
-
-
-def _diverged(run: StageRun) -> TrainingError:
-    stage = run.stage
-    return TrainingError(
-        f"stage '{stage.name}', seed {run.seed}: the loss is no number any more by update {run.trace.updates} of "
-        f"{run.updates} (learning rate {stage.lr:g}). Lower the rate (stages: [{{name: {stage.name}, "
-        f"lr: {stage.lr / 3:.1g}}}]) or raise 'warmup'."
-    )
 
 
 def _learned(task: Task, stage: Stage, device: torch.device) -> Learned:

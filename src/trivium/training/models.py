@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from trivium import seeds
-from trivium.core import Corpus, Stage, Task
+from trivium.core import Corpus, Ints, Stage, Task
 from trivium.documents import RandomDocuments, select_documents
 from trivium.documents.screens import Screens
 from trivium.encoders.encoder import (
@@ -62,9 +62,17 @@ def new_encoder(spec: Spec, tokenizer: Any, max_length: int, seed: int, head: Pa
     return encoder
 
 
-def encode_documents(tokenizer: Any, texts: list[str], max_length: int) -> Encoded:
-    """Tokenise documents into windows of at most ``max_length`` tokens, losing nothing."""
-    return tokenize(tokenizer, texts, max_length, windows=True)
+def encode_documents(tokenizer: Any, texts: list[str], max_length: int, ids: Ints | None = None) -> Encoded:
+    """Tokenise documents into windows of at most ``max_length`` tokens, losing nothing.
+
+    Args:
+        tokenizer: A fast transformers tokenizer.
+        texts: The documents.
+        max_length: Of a window.
+        ids: What the documents are called in messages, ``[documents]``; their positions, if not given.
+    """
+    encoded = tokenize(tokenizer, texts, max_length, windows=True)
+    return encoded if ids is None else replace(encoded, origins=ids[encoded.origins])
 
 
 @dataclass(frozen=True)

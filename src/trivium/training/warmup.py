@@ -245,7 +245,13 @@ def _learn(encoder: Encoder, texts: list[str], settings: Warmup, watch: Watch) -
     encoder.train(mode)
     told: list[float] = torch.stack(losses).tolist()
     if not np.isfinite(told).all():
-        raise TrainingError(f"warm-up: the loss is no number any more (learning rate {settings.lr:g}). Lower the rate.")
+        update = int(np.isfinite(told).argmin())
+        rate = settings.lr * _rate(update, settings.updates)
+        raise TrainingError(
+            f"warm-up of a head for gaps: the loss is no number any more in update {update + 1} of {settings.updates} "
+            f"(learning rate {rate:.2g}, at its peak {settings.lr:g}). Lower the rate, or take an encoder that came "
+            "with such a head; if it was the first update, look whether the encoder's weights are numbers."
+        )
     return told
 
 

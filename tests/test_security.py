@@ -20,10 +20,10 @@ from conftest import OFFLINE, TOPICS, sentence
 from test_layers import SOURCES, dotted, imported
 from trivium import engine
 from trivium.config import load_config
-from trivium.documents.vectors import _kept
 from trivium.encoders.encoder import Pretrained, from_pretrained, load_head
 from trivium.errors import ArtifactError, ConfigError
 from trivium.masking import ScoredMasker
+from trivium.store import read_array
 from trivium.study import manifest
 
 SCRIPT = "<script>alert(1)</script><img src=x onerror=alert(2)>"
@@ -166,7 +166,7 @@ def test_a_saved_masker_imports_no_module_that_it_names(tmp_path: Path, monkeypa
 def test_arrays_and_study_files_hold_no_objects(tmp_path: Path) -> None:
     touched = tmp_path / "touched"
     np.save(tmp_path / "block.npy", np.array([Payload(touched)], dtype=object), allow_pickle=True)
-    assert _kept(tmp_path / "block.npy", 1, 1) is None
+    assert read_array(tmp_path / "block.npy", (1,), np.int16) is None
     study = tmp_path / "study.yaml"
     study.write_text(f"name: !!python/object/apply:pathlib.Path.touch [{str(touched)!r}]\n")
     with pytest.raises(ConfigError, match="expected a YAML file"):

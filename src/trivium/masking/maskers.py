@@ -32,9 +32,10 @@ class Saved:
     temperature: float | None = None
 
     def __post_init__(self) -> None:
-        for key, value in (("rate", self.rate), ("temperature", self.temperature)):
-            if value is not None:
-                Draw(**{key: value})  # says what is wrong with it
+        rate, temperature = (
+            default if own is None else own for own, default in ((self.rate, 0.5), (self.temperature, 1))
+        )
+        Draw(rate, temperature=temperature)  # says what is wrong with them
 
     def fit(self, known: Known) -> ScoredMasker:
         """The masker as it was kept.

@@ -32,10 +32,8 @@ class Saved:
     temperature: float | None = None
 
     def __post_init__(self) -> None:
-        rate, temperature = (
-            default if own is None else own for own, default in ((self.rate, 0.5), (self.temperature, 1))
-        )
-        Draw(rate, temperature=temperature)  # says what is wrong with them
+        rate = 0.5 if self.rate is None else self.rate
+        Draw(rate, temperature=self.temperature or 0.0)  # says what is wrong with them
 
     def fit(self, known: Known) -> ScoredMasker:
         """The masker as it was kept.

@@ -275,6 +275,7 @@ ROWS_THAT_ARE_NONE = [
     task("jsonl: a mark of byte order inside", "a.jsonl", jsonl(GOOD["classify"]) + b"\xef\xbb\xbf{}", "row 13", "JSON"),
     task("jsonl: two objects in a line", "a.jsonl", b'{"text": "a"} {"text": "b"}\n', r"row 1 \(line 1\)", "JSON"),
     task("jsonl: a name twice", "a.jsonl", b'{"text": "a", "label": 1, "label": 2}\n', "row 1.*'label'", "Correct it"),
+    task("jsonl: half a character as a name", "a.jsonl", b'{"text": "a", "\\ud83d": "b", "label": 1}\n', r"^a\.jsonl row 1", "Write the file again"),
     task("jsonl: a field left out", "a.jsonl", jsonl([*GOOD["classify"], {"text": "a"}]), "row 13.*'label'", "Add it"),
     task("parquet: text under this suffix", "a.parquet", _HEAD, r"^a\.parquet: ", "correct its suffix", new=True),
     task("parquet: cut off", "a.parquet", parquet(GOOD["classify"])[:-20], r"^a\.parquet", "Copy or write it again"),
@@ -456,6 +457,7 @@ ROWS_TO_ANSWER_THAT_ARE_NONE = [
     answers("no text", "a.csv", b"body\na\n", r"^a\.csv: ", "--text"),
     answers("a column that is not there", "a.csv", b"text\na\n", r"^a\.csv: .*'body'", "Correct --text", text_column="body"),
     answers("a column to keep that is not there", "a.csv", b"text\na\n", r"^a\.csv: .*'id'", "Correct --keep", keep={"id": "id"}),
+    answers("half a character to keep", "a.jsonl", b'{"text": "a", "id": "\\ud83d"}\n', "row 1, column 'id'", "Write the file again", keep={"id": "id"}),
     answers("an empty text", "a.csv", b"text,id\na,1\n,2\n", "row 2, column 'text'", "Fill it"),
     answers("nan", "a.jsonl", b'{"text": "a"}\n{"text": NaN}\n', "row 2, column 'text'", "Fill it"),
     *(answers(f"choices {v!r}", "a.jsonl", _ASKED + jsonl([{"question": "q", "choices": v}]), "row 3, column 'choices'", "Correct")

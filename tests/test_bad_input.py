@@ -154,6 +154,15 @@ def test_a_cell_of_five_megabytes_is_a_text_like_others() -> None:
     assert load_corpus("b.txt", cache=Path("cache")).table.num_rows == -(-(1 << 20) // 5 // 128)
 
 
+def test_labels_of_mixed_types_are_told_of() -> None:
+    labels = [True, "true", 1, "1.0", "Yes", "yes", "no", 2]
+    Path("a.jsonl").write_bytes(jsonl([{"text": f"text {i}", "label": labels[i % 8]} for i in range(40)]))
+    alike = "1, 1.0, True, Yes, true, yes"
+    assert any(f"only their spelling tells apart: {alike};" in note for note in load_task("a.jsonl").notes)
+    Path("b.jsonl").write_bytes(jsonl([{**row, "label": i % 3} for i, row in enumerate(GOOD["classify"])]))
+    assert not any("spelling" in note for note in load_task("b.jsonl").notes)
+
+
 def test_answers_that_overlap_are_all_kept() -> None:
     answers = {"text": ["the cell", "cell", "cell"], "answer_start": [0, 4, 4]}
     Path("a.jsonl").write_bytes(jsonl([{**row, "answers": answers} for row in GOOD["span"]]))

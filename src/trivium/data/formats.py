@@ -74,7 +74,15 @@ def _of_list(feature: Any) -> Any:
 
 
 def unique_columns(columns: Sequence[str], place: Place) -> tuple[str, ...]:
-    """These names; raises a DataError where one stands twice."""
+    """These names; raises a DataError where one stands twice, or is no Unicode, as JSON can have it."""
+    try:
+        "".join(columns).encode()
+    except UnicodeEncodeError as error:
+        raise place.error(
+            expected="names of columns in Unicode",
+            found=f"half of a surrogate pair in ({shortened(columns)})",
+            way_out="Write the file again with a JSON library that escapes whole characters.",
+        ) from error
     twice = [name for name, times in Counter(columns).items() if times > 1]
     if twice:
         raise place.error(
@@ -216,7 +224,7 @@ def _objects(values: Iterator[Any], place: Place, position: Callable[[], int]) -
             yield row, values
             place.row = row + 1
 
-    return Table(tuple(first), read, position)
+    return Table(unique_columns(tuple(first), place), read, position)
 
 
 def _object(value: Any, place: Place) -> dict[str, Any]:

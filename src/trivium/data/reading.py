@@ -7,8 +7,10 @@ A ``Reader`` for each kind stands in ``data.labels.KINDS``. What is done with la
 import math
 import re
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, ClassVar
 
 import pyarrow as pa
@@ -282,7 +284,19 @@ def known_labels(
                         f"task.labels: {flow_yaml(more)}.",
                     )
     unseen = [label for label in labels if label not in seen]
-    return labels, (f"labels without a training row: {shortened(unseen)}.",) if unseen else ()
+    notes = [f"labels without a training row: {shortened(unseen)}."] if unseen else []
+    if alike := _alike(labels):
+        notes.append(
+            f"labels that only their spelling tells apart: {shortened(alike)}; if they are the same, correct them."
+        )
+    return labels, tuple(notes)
+
+
+def _alike(labels: Sequence[str]) -> list[str]:
+    """Labels of which another is the same but for case, or is the same number: true and True, 1 and 1.0."""
+    plain = [str(Decimal(label).normalize()) if _NUMBER.fullmatch(label) else label.casefold() for label in labels]
+    times = Counter(plain)
+    return [label for label, same in zip(labels, plain, strict=True) if times[same] > 1]
 
 
 def demand_variety(rows: Sequence[Row], column: str, found: Iterable[object], what: str = "labels") -> None:

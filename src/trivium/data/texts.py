@@ -14,7 +14,7 @@ from trivium.data.conll import TAGGED
 from trivium.data.files import Source, data_files, located
 from trivium.data.formats import FORMATS
 from trivium.data.lines import decoded
-from trivium.data.place import Place, meant, problem, shortened
+from trivium.data.place import Cell, Place, meant, problem, shortened
 from trivium.data.reading import Cells
 from trivium.data.spans import Answers
 from trivium.data.splits import Row
@@ -129,7 +129,15 @@ def _rows(source: Source, columns: Chosen, keep: Mapping[str, str]) -> Iterator[
             cells = Cells(source, "test", number, columns, by_role(columns, values))
             roles = roles or [role for role in columns if role != "lead" and not _by_chance(cells, role)]
             asked = {role: _READ.get(role, _text)(cells, role) for role in roles}
-            yield {**asked, "kept": {new: values[names.index(old)] for old, new in keep.items()}} if keep else asked
+            kept = {new: _kept(cells, old, values[names.index(old)]) for old, new in keep.items()}
+            yield {**asked, "kept": kept} if keep else asked
+
+
+def _kept(cells: Cells, column: str, value: Any) -> Any:
+    """A value that is handed through; of a text, only what can be written again."""
+    if isinstance(value, str):
+        read_text(value, Cell(cells.source.shown, cells.number, column))
+    return value
 
 
 def _by_chance(cells: Cells, role: str) -> bool:

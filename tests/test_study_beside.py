@@ -207,8 +207,9 @@ def test_a_choice_whose_trainings_diverge_sets_its_arm_aside(files: Path, pretra
     found = run(parse_config(made, "study.yaml"), runs=tmp_path)
     arms = found.verdict.to_json()["arms"]
     assert re.match(
-        r"with seed 0: choosing what to learn beside: stage 'finetune', .* no number any more in update \d+ of \d+ .*"
-        r"It read task 'topics', train\.csv rows \d+",
+        r"with seed 0: choosing what to learn beside \(.*auxiliary\.lr\): stage 'finetune', "
+        r".* no number any more in update \d+ of \d+ .*"
+        r"It read task '\w+', train\.csv rows \d+",
         arms["heads"]["failed"],
     )
     assert {name: arms[name]["failed"] for name in ("finetune", "all")} == {"finetune": None, "all": None}

@@ -72,7 +72,9 @@ class Candidates:
         def write(folder: Path) -> None:
             with reporter.phase(f"choosing what {arm.name} learns beside") as bar:
                 ground = Ground(arm.spec, origin, store, workers=self.workers, watch=_told(bar))
-                with while_doing("choosing what to learn beside"):
+                with while_doing(
+                    "choosing what to learn beside (its trainings have a rate of their own, auxiliary.lr)"
+                ):
                     choice = choose_auxiliary(self.task, self.tasks, selector, ground, seed=own)
             save_choice(choice, folder)
             about = describe(choice, spelled(selector, SELECTORS), self.task)

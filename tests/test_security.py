@@ -214,6 +214,7 @@ class Watched:
 def watched(tmp_path_factory: pytest.TempPathFactory, pretrained: str) -> Watched:
     place = tmp_path_factory.mktemp("hostile")
     write_hostile(place, pretrained)
+    (place / "tmp").mkdir()
     known = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     environment = {
         **known,
@@ -222,6 +223,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory, pretrained: str) -> Watche
         "TRIVIUM_TESTS_WATCH": str(place / "watch.log"),
         "TRIVIUM_CACHE": str(place / "cache"),
         "HF_HOME": str(place / "huggingface"),
+        "TMPDIR": str(place / "tmp"),
         "OMP_NUM_THREADS": "1",
     }
     command = [sys.executable, "-m", "trivium.cli", "run", "study.yaml"]
@@ -287,14 +289,9 @@ def test_no_text_or_name_of_a_file_is_opened(watched: Watched) -> None:
 
 
 def test_nothing_is_written_elsewhere(watched: Watched) -> None:
-    ours = ("runs", "cache", "huggingface", "watch.log")
-    homes = (
-        *(str(watched.place / one) for one in ours),
-        "/dev/",
-        "/proc/",
-        "/tmp/torchinductor",
-        str(Path(torch.__file__).parent),
-    )
+    ours = ("runs", "cache", "huggingface", "tmp", "watch.log")
+    caches = str(Path.home() / ".cache")  # of matplotlib's fonts, and of numba where the sources may not be written to
+    homes = (*(str(watched.place / one) for one in ours), "/dev/", "/proc/", caches)
     written = {path for how, path in watched.opened if how == "w"}
     assert any(path.startswith(str(watched.place / "runs")) for path in written)
     assert [path for path in sorted(written) if not path.startswith(homes) and "__pycache__" not in path] == []
@@ -336,7 +333,7 @@ def test_the_demo_asks_nobody_anything(tmp_path: Path) -> None:
 
 
 def test_git_is_asked_of_a_checkout_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    package = tmp_path / "project/.venv/trivium"
+    package = tmp_path / "project/.venv/lib/python3.11/site-packages/trivium"
     package.mkdir(parents=True)
     (tmp_path / "project/.git").mkdir()  # of the user's project, into which trivium was installed
     monkeypatch.setattr(manifest.trivium, "__file__", str(package / "__init__.py"))
@@ -354,21 +351,12 @@ def test_a_machine_without_git_has_no_revision(monkeypatch: pytest.MonkeyPatch, 
 # The tests themselves have no network, and whatever they start has none.
 
 
-def reach(item: Any, send: Any) -> str:
-    """Tries to get out; in a worker."""
-    try:
-        socket.create_connection(("198.51.100.7", 80), timeout=5)
-    except OSError as error:
-        return f"{type(error).__name__}: {error}"
-    return "connected"
-
-
 def test_neither_this_process_nor_a_worker_has_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRIVIUM_TESTS_WATCH", str(tmp_path / "watch.log"))
-    found = engine.run_all("test_security:reach", [1, 2], workers=2)
+    found = engine.run_all("no_network:reach", [1, 2], workers=2)
     assert all(str(one).startswith(("ConnectionRefusedError: the tests", "gaierror")) for one in found), found
     assert sum("198.51.100.7" in line for line in (tmp_path / "watch.log").read_text().splitlines()) >= 2
-    with pytest.raises(socket.gaierror, match="no network"):
+    with pytest.raises(UserWarning, match="A test tried to use socket"):  # pytest-socket, and warnings are errors
         socket.getaddrinfo("models.example", 443)
 
 

@@ -19,6 +19,15 @@ def refuse() -> None:
     sys.addaudithook(_heard)
 
 
+def reach(item: Any, send: Any) -> str:
+    """Tries to get out; for a worker."""
+    try:
+        socket.create_connection(("198.51.100.7", 80), timeout=5)
+    except OSError as error:
+        return f"{type(error).__name__}: {error}"
+    return "connected"
+
+
 def _heard(event: str, args: tuple[Any, ...]) -> None:
     if event == "open":
         path, _, flags = args

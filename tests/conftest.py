@@ -187,11 +187,10 @@ def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPat
     monkeypatch.setenv("TRIVIUM_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
-@pytest.fixture(autouse=True)
-def _no_network(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever may open sockets may also connect, in every process it starts."""
-    if request.node.get_closest_marker("enable_socket"):
-        monkeypatch.setenv("TRIVIUM_TESTS_CONNECT", "1")
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Whoever may open sockets may also connect, in all processes; said before fixtures of a module are made."""
+    os.environ["TRIVIUM_TESTS_CONNECT"] = "1" if item.get_closest_marker("enable_socket") else ""
 
 
 @pytest.fixture

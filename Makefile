@@ -93,7 +93,7 @@ bench-auxiliary: setup  ## head importance and tau beside the straightforward wa
 bench-plan: setup  ## what the plan says beside what came, for five small studies; ten minutes
 	$(BIN)/python bench/plan.py
 
-bench-load: setup  ## far more of everything than usual; an hour, 12 GB of disk
+bench-load: setup  ## far more of everything than usual; long, and ten million passages take some 10 GB of disk
 	$(BIN)/python bench/load.py
 
 bench-gpu: setup  ## the same on a CUDA device with BERT-base, and how much of its speed is used

@@ -1,6 +1,6 @@
 """Far more of everything than usual: how long it takes and in how much memory.
 
-    python bench/load.py                      all of them: an hour, and 12 GB of disk for the passages
+    python bench/load.py                      all of them; ten million passages take some 10 GB of disk
     python bench/load.py rows classes         some
     python bench/load.py passages --passages 1000000 10000000
 

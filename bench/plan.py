@@ -4,8 +4,9 @@
 
 Each study is checked and then run, both in processes of their own and with a fresh cache. Time is that of the run as
 its manifest has it; memory, the most that the run and its workers had together, looked at five times a second; disk,
-the size of the run folder; FLOPs, those of all training. A band should hold nine times in ten; the exit code is 1 where
-that of time or of memory holds in fewer than four of five. ``--quick`` shortens every study.
+the size of the run folder, a file with several names counted once; FLOPs, those of all training. A band should hold
+nine times in ten; the exit code is 1 where that of time or of memory holds in fewer than four of five. ``--quick``
+shortens every study.
 """
 
 import argparse
@@ -21,6 +22,8 @@ from typing import Any
 
 import numpy as np
 import yaml
+
+from trivium.store import room
 
 Study = dict[str, Any]
 WORDS = [f"{a}{b}{c}" for a in "bdfgklmnprst" for b in "aeiou" for c in "lmnrst"]
@@ -137,7 +140,7 @@ def compared(name: str, study: Study, folder: Path) -> dict[str, tuple[float, fl
     found = {
         "seconds": json.loads((root / "manifest.json").read_text())["seconds"],
         "memory": most,
-        "disk": sum(path.stat().st_size for path in root.rglob("*") if path.is_file() and not path.is_symlink()),
+        "disk": room(root),
         "flops": sum(arm["flops"] for arm in arms) * plan["seeds"],
     }
     return {what: (plan[what], plan[f"{what}_low"], plan[f"{what}_high"], value) for what, value in found.items()}

@@ -15,7 +15,6 @@ import os
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,12 +25,12 @@ import torch
 import trivium as tv
 from trivium import seeds
 from trivium.encoders.encoder import from_pretrained
+from trivium.encoders.precision import precision
 from trivium.encoders.streams import collate
 from trivium.encoders.tokenizer import train_tokenizer
 from trivium.kinds import Batch, Encoded
 from trivium.masking import RandomTokens, corrupt
 from trivium.training import Encoder, Pretrained, Scratch, encode_documents, new_encoder
-from trivium.training.loop import autocast
 from ways import MASKED, End, Held, HuggingFace, Ours, Padded, Runner, Turn, Way, Work
 
 SHORT = "sentences"
@@ -150,7 +149,7 @@ def measure(folder: Path, given: argparse.Namespace) -> None:
     texts = tv.load_corpus(given.texts).table["text"].to_pylist() if given.texts else make_up(3000, 20_000)
     tokenizer = train_tokenizer(texts, given.vocabulary)
     readings = [lay_out(tokenizer, texts, name, 2 * given.tokens) for name in given.lengths]
-    native = not isinstance(autocast(torch.device("cpu")), nullcontext)
+    native = precision(torch.device("cpu")) == "bfloat16"
     print(
         f"{given.threads} threads, masks on {MASKED:.0%} of the tokens, vocabulary {len(tokenizer)}, AdamW at {LR:g};"
     )

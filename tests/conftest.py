@@ -23,6 +23,7 @@ from trivium.training import Encoder, Scratch, encode_documents, make_tokenizer,
 
 OFFLINE = Path(__file__).parent / "offline"
 sys.path.append(str(OFFLINE))
+os.environ["TRIVIUM_PRECISION"] = "float32"  # what is to be equal is so to more digits, on any processor
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(OFFLINE), os.environ.get("PYTHONPATH")]))  # for workers
 
 import no_network  # noqa: E402  # it lies in the folder that was just named

@@ -272,7 +272,7 @@ def test_a_measurement_that_was_killed_goes_on_and_trains_nothing_again_but_what
         with pytest.raises(KeyboardInterrupt):
             ask(tmp_path / "cut")
     if damaged:
-        (victim,) = tmp_path.glob("cut/artifacts/.partial-importance-*/learned/*/mlm/model.safetensors")
+        (victim,) = tmp_path.glob("cut/artifacts/.partial-importance-*/learned/*/mlm/model-00001-of-00002.safetensors")
         content = bytearray(victim.read_bytes())
         content[-1] ^= 1
         victim.write_bytes(content)

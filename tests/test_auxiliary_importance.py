@@ -1,7 +1,7 @@
 """Head importance is what a loop over single rows finds by autograd, however it is batched, cut, killed and kept."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -35,11 +35,6 @@ from trivium.training import Encoder
 Found = npt.NDArray[np.float32]
 CUT = Cut(24, "windows", 4)
 EVERY_ESTIMATOR = pytest.mark.parametrize("estimator", ["gate", "kv_weight", "kv_weight_legacy"])
-
-
-@pytest.fixture(autouse=True)
-def _float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importance, "autocast", lambda _device: nullcontext())
 
 
 def some(task: Task, rows: int) -> Task:
@@ -239,7 +234,7 @@ def test_bfloat16_is_nearly_the_same(
     task = some(task, 6)
     encoder = encoder_for(task, tokenizer)
     exact = measure(encoder, task, estimator=estimator).instances
-    monkeypatch.setattr(importance, "autocast", lambda device: torch.autocast(device.type, torch.bfloat16))
+    monkeypatch.setenv("TRIVIUM_PRECISION", "bfloat16")
     found = measure(encoder, task, estimator=estimator).instances
     assert found.dtype == np.float32
     assert not np.array_equal(found, exact)

@@ -8,11 +8,12 @@ from typing import Any, Protocol
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from trivium.config import CorpusConfig, StudyConfig, build, choose, load_config, parse_config
 from trivium.core import Stage
+from trivium.data.columns import block_yaml
 from trivium.errors import ConfigError
 from trivium.masking import MASKERS, WholeWord
 
@@ -359,12 +360,15 @@ STUDIES = st.fixed_dictionaries(
 )
 
 
+TUNE = {"stages": [{"preset": "finetune"}]}
+
+
 @given(STUDIES)
+@example({"name": "0", "task": {"path": "t", "labels": ["\x85", "a\u2028b", "\u2029"]}, "arms": {"finetune": TUNE}})
 @settings(max_examples=60, deadline=None)
 def test_what_is_written_out_is_the_same_study(raw: dict[str, Any]) -> None:
     config = parse_config(raw, "here")
-    text = yaml.safe_dump(config.model_dump(mode="json"), allow_unicode=True, sort_keys=False)
-    assert parse_config(yaml.safe_load(text), "there") == config
+    assert parse_config(yaml.safe_load(block_yaml(config.model_dump(mode="json"))), "there") == config
     for key, value in raw.items():
         assert key == "name" or config.model_dump(mode="json", exclude_unset=True)[key] == value
 

@@ -181,7 +181,7 @@ def _plain(folder: Path) -> Path:
     return folder / "plain.yaml"
 
 
-@pytest.mark.parametrize("name", ["../up", "/tmp/x", "a/b", "..", ".hidden", "a\x00b", "nine\nlives"])
+@pytest.mark.parametrize("name", ["../up", "/up", "a/b", "..", ".hidden", "a\x00b", "nine\nlives"])
 def test_a_study_is_no_path(name: str, tmp_path: Path) -> None:
     file = tmp_path / "study.yaml"
     arms = {"finetune": {"stages": [{"preset": "finetune"}]}}

@@ -196,7 +196,7 @@ def test_where_there_are_no_links_there_are_copies(tmp_path: Path, monkeypatch: 
     def refuse(*_: object) -> None:
         raise OSError("no links here")
 
-    monkeypatch.setattr("trivium.study.models.os.link", refuse)
+    monkeypatch.setattr("trivium.store.os.link", refuse)
     folder = fake_run(tmp_path / "run")
     publish(folder, {("tlm", 0): artifact(folder / "artifacts" / "stage-a", "weights")})
     assert (folder / "models" / "tlm" / "seed-0" / "model.safetensors").read_text() == "weights"

@@ -110,6 +110,20 @@ def atomic_file(path: Path) -> Iterator[IO[str]]:
         raise
 
 
+def link(source: Path, target: Path) -> None:
+    """Give a file that nobody will change a second name, which takes no room; a copy, where there can be no link."""
+    try:
+        os.link(source, target)
+    except OSError:  # another disk, or a file system without links
+        shutil.copy2(source, target)
+
+
+def room(folder: Path) -> int:
+    """Bytes of all files in a folder, those of a file with several names once."""
+    files = [file.stat() for file in folder.rglob("*") if file.is_file()]
+    return sum({(file.st_dev, file.st_ino): file.st_size for file in files}.values())
+
+
 def contents(folder: Path) -> dict[str, Content]:
     """Size and digest of every file in a folder, by its path there."""
     return {str(file.relative_to(folder)): _content(file) for file in sorted(folder.rglob("*")) if file.is_file()}

@@ -25,7 +25,7 @@ from trivium.encoders.streams import collate, cut
 from trivium.errors import ArtifactError, ConfigError, DataError, TrainingError
 from trivium.kinds import Batch, Encoded, kind_of
 from trivium.store import atomic_folder, atomic_write, read_array, write_array
-from trivium.training.loop import Watch, autocast
+from trivium.training.loop import Watch
 
 Estimator = Literal["gate", "kv_weight", "kv_weight_legacy"]
 Normalise = Literal["none", "layer_sum", "layer_l2", "global"]
@@ -203,7 +203,7 @@ class _Meter:
     def _loss(self, batch: Batch) -> Tensor:
         """The losses of all rows together: what one adds to it depends on that row alone."""
         encoder = self.encoder
-        with autocast(encoder.device):
+        with encoder.autocast():
             hidden = encoder.backbone(**inputs_of(batch)).last_hidden_state  # padded: packed texts are one text
             logits = encoder.answer(self.task.name, hidden, batch)
         return (self.kind.loss(logits, batch, None) / self.kind.weight(batch).clamp(min=1)).sum()

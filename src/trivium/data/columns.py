@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from trivium.data.place import Cell, meant, problem, shortened
+from trivium.data.place import WHOLE_CHARACTERS, Cell, meant, problem, shortened
 from trivium.errors import ConfigError, DataError
 
 Given = Mapping[
@@ -39,8 +39,36 @@ def flow_yaml(value: object) -> str:
     >>> flow_yaml(["neg", "yes"])
     "[neg, 'yes']"
     """
-    text: str = yaml.safe_dump([value], default_flow_style=True, allow_unicode=True, width=10**6, sort_keys=False)
+    text = _dumped([value], default_flow_style=True, width=10**6)
     return text.strip()[1:-1]  # dumped in a list: alone, a plain value would get an end-of-document mark
+
+
+def block_yaml(value: object) -> str:
+    """A value as YAML of many lines, which reads as the same value.
+
+    >>> print(block_yaml({"labels": ["neg", "pos"]}), end="")
+    labels:
+    - neg
+    - pos
+    """
+    return _dumped(value)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Escapes what only YAML takes for the end of a line, and would otherwise read as a space."""
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    broken = any(mark in text for mark in ("\x85", "\u2028", "\u2029"))
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if broken else None)
+
+
+_Dumper.add_representer(str, _text)
+
+
+def _dumped(value: object, **how: Any) -> str:
+    text: str = yaml.dump(value, Dumper=_Dumper, allow_unicode=True, sort_keys=False, **how)  # a safe dumper
+    return text
 
 
 def task_columns(
@@ -129,7 +157,7 @@ def read_text(value: Any, cell: Cell) -> str | None:
         raise cell.error(
             expected="text in Unicode",
             found=f"half of a surrogate pair, \\u{ord(value[error.start]):04x}",
-            way_out="Write the file again with a JSON library that escapes whole characters.",
+            way_out=WHOLE_CHARACTERS,
         ) from error
     if "\0" in value:
         raise cell.error(expected="text", found="a NUL character", way_out="Take it out; no text has one.")

@@ -20,7 +20,7 @@ import pyarrow.ipc as ipc
 import pyarrow.parquet as pq
 
 from trivium.data.lines import open_lines
-from trivium.data.place import Place, shortened
+from trivium.data.place import WHOLE_CHARACTERS, Place, shortened
 from trivium.data.squad import questions
 
 _BATCH = 1024  # rows of a binary format turned into Python values at a time
@@ -81,7 +81,7 @@ def unique_columns(columns: Sequence[str], place: Place) -> tuple[str, ...]:
         raise place.error(
             expected="names of columns in Unicode",
             found=f"half of a surrogate pair in ({shortened(columns)})",
-            way_out="Write the file again with a JSON library that escapes whole characters.",
+            way_out=WHOLE_CHARACTERS,
         ) from error
     twice = [name for name, times in Counter(columns).items() if times > 1]
     if twice:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from trivium.errors import DataError
 
+WHOLE_CHARACTERS = "Write the file again with a JSON library that escapes whole characters."
 _LONGEST = 2000  # characters of a part of a message
 _LONGEST_NAME = 200  # that is compared with others: the time for that grows with the square
 

@@ -7,7 +7,7 @@ transformers loads.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from trivium.core import Task
 from trivium.encoders.frozen import Below
 from trivium.encoders.packing import Packing
+from trivium.encoders.precision import precision
+from trivium.encoders.shared import share
 from trivium.errors import ArtifactError, ConfigError
 from trivium.kinds import Batch, Cut, Kind, kind_of
 from trivium.pretrained import UNREADABLE, content, locate, quietly, reason, safely
@@ -38,6 +40,7 @@ SIZES: dict[str, tuple[int, int, int]] = {
 
 PACKED_ON = ("cuda",)  # devices on which texts are read end to end, without padding
 _POOLING = ("pooler", "pooler_activation")  # the parts of a backbone that belong to a head
+_FLOAT32_ONLY = frozenset({"deberta"})  # its first version masks scores by a number that bfloat16 does not have
 
 
 @dataclass(frozen=True)
@@ -221,6 +224,12 @@ class Encoder(nn.Module):
             for layer, p in zip(layers, own, strict=True):
                 layer.p = p
 
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Compute as exactly as training on this device does, inside the ``with`` block."""
+        if precision(self.device) == "float32" or self.backbone.config.model_type in _FLOAT32_ONLY:
+            return nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16)
+
     @contextmanager
     def compiled(self, wanted: bool) -> Iterator[None]:
         """Let the backbone be compiled for a while; for shapes of any size, since batches differ in theirs."""
@@ -277,13 +286,18 @@ class Encoder(nn.Module):
             stand_in.hidden = None
 
     def save(self, folder: Path) -> None:
-        """Write plain transformers folders: ``mlm/``, and ``tasks/<name>/`` for every head, each with its tokenizer."""
+        """Write plain transformers folders: ``mlm/``, and ``tasks/<name>/`` for every head, each with its tokenizer.
+
+        The backbone's weights lie in all of them and take room once (``encoders.shared``).
+        """
         self.mlm.config.trivium_unlearned = sorted(self.unlearned)  # or a random head would pass for a learned one
         heads = ((head, folder / "tasks" / key.removeprefix("task-")) for key, head in self.heads.items())
-        for model, place in [(self.mlm, folder / "mlm"), *heads]:
+        models = {folder / "mlm": self.mlm, **{place: head for head, place in heads}}
+        for place, model in models.items():
             with self._whole(model), quietly():
                 model.save_pretrained(place)
             self.tokenizer.save_pretrained(place)
+        share(list(models))
 
     def _demand_same(self, model: Any) -> None:
         """Compare a model with its stand-in to the same model as a whole, on a few tokens.

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from trivium.encoders.precision import precision
 from trivium.kinds import Batch
 
 _NAME = "trivium_packed"
@@ -39,6 +40,8 @@ class Packing:
     def of(cls, backbone: Any) -> "Packing | None":
         """A way to pack for this backbone as it is just now; none where it may not be packed."""
         if not getattr(backbone, "_supports_attention_backend", False) or _refuses(backbone):
+            return None
+        if backbone.device.type == "cuda" and precision(backbone.device) == "float32":  # attention there is in bfloat16
             return None
         padding = getattr(backbone.config, "pad_token_id", None) or 0
         for first in (0, padding + 1):  # RoBERTa's kin count from after the padding's number

@@ -21,7 +21,7 @@ from trivium.documents import Budget, RandomDocuments, select_documents
 from trivium.documents.screens import Screens
 from trivium.errors import TriviumError
 from trivium.kinds import kind_of
-from trivium.store import caching_in
+from trivium.store import caching_in, room
 from trivium.study.arms import Arm
 from trivium.study.bands import Band, growing, timed
 from trivium.study.linear import LINEAR_MODELS
@@ -120,7 +120,7 @@ def reading(scene: Scene, arm: Arm) -> tuple[Band, Band]:
         with tempfile.TemporaryDirectory() as scratch:
             texts = timing.texts[:many] if arm.recipe.reads() else []
             seconds = timed(lambda: save_reading(timing.spec, timing.task, texts, stages, Path(scratch), beside))
-            sizes[many] = sum(f.stat().st_size for f in Path(scratch).rglob("*") if f.is_file())
+            sizes[many] = room(Path(scratch))
         return seconds
 
     if not arm.recipe.reads():

@@ -6,12 +6,10 @@ artifact (copies, where the file system knows none), which take no room, and its
 """
 
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from trivium.store import atomic_folder, atomic_write
+from trivium.store import atomic_folder, atomic_write, link
 from trivium.study.card import CARD, card
 from trivium.study.report_run import read_run
 
@@ -44,7 +42,7 @@ def publish(run_folder: Path, models: Mapping[tuple[str, int], Path]) -> None:
         place.unlink() if place.is_symlink() else place.parent.mkdir(parents=True, exist_ok=True)
         with atomic_folder(place) as scratch:
             for file in _files(source):
-                _link(file, scratch / file.name)
+                link(file, scratch / file.name)
             (scratch / CARD).write_text(text, encoding="utf-8")
 
 
@@ -57,10 +55,3 @@ def _same(source: Path, place: Path) -> bool:
     if place.is_symlink():
         return False
     return all((place / f.name).exists() and (place / f.name).samefile(f) for f in _files(source))
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another disk, or a file system without links
-        shutil.copy2(source, target)

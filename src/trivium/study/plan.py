@@ -46,7 +46,7 @@ from trivium.training.recipes import Spec
 from trivium.training.warmup import lacks_head
 
 _BLOCK = 8192  # documents screened at a time
-_APART = 1.5  # times by which a process that leaves training to workers may differ from this one, which makes steps
+_APART = 1.5  # times by which the process of a study may differ from this one, which makes steps, and no report
 
 
 def make_plan(study: StudyConfig | Path | str, overrides: Sequence[str] = (), reporter: Reporter | None = None) -> Plan:
@@ -140,8 +140,8 @@ class Planner:
             for name, stages in planned.items()
         ]
         training = self._largest.begin + spread_out(jobs * many, workers)
-        here, worker = Band.exactly(float(peak_memory())), self._largest.memory
-        worker = worker if workers > 1 else Band(max(here.value, worker.value), here.low, worker.high)
+        here = Band.exactly(float(peak_memory())).off(_APART)
+        worker = self._largest.memory if workers > 1 else here  # which rehearsed, but wrote no report
         return Plan(
             study=config.name,
             rows={split: len(rows) for split, rows in self.task.tables.items()},
@@ -158,7 +158,7 @@ class Planner:
             training=training,
             seconds=Band.sum([training, *(choice.seconds for choice in choices)]),
             worker_memory=worker,
-            memory=worker if workers == 1 else here.off(_APART) + worker * float(workers),
+            memory=here + worker * float(workers) if workers > 1 else here,
             disk=self._disk(arms, many),
         )
 

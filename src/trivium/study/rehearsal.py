@@ -22,7 +22,7 @@ from trivium.core import JSON, Stage, Task
 from trivium.data.saved import load_saved_task, save_task
 from trivium.errors import TriviumError
 from trivium.nmg import MASKERS
-from trivium.store import Store
+from trivium.store import Store, room
 from trivium.study.arms import Arm, settled, spelled_encoder, spelled_masker, spelled_stage
 from trivium.study.bands import Band
 from trivium.study.job import train_arm
@@ -72,7 +72,7 @@ def rehearsed(arm: Arm, timing: Timing, workers: int) -> Rehearsal:
         with torch_threads(timing.threads):
             answers = engine.run_all("trivium.study.rehearsal:rehearse", items, workers=workers)
         whole = time.monotonic() - begun
-        sizes = [sum(f.stat().st_size for f in folder.rglob("*")) for folder in Path(scratch, "0").glob("*/stage-*")]
+        sizes = [room(folder) for folder in Path(scratch, "0").glob("*/stage-*")]
     found: list[JSON] = []
     for answer in answers:
         if isinstance(answer, TriviumError):

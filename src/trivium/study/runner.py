@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import yaml
 
 import trivium
 from trivium import engine, seeds
@@ -21,6 +20,7 @@ from trivium.auxiliary import SELECTORS as BESIDE
 from trivium.auxiliary.saved import chosen_folders, load_choice
 from trivium.config import StudyConfig, build, load_config
 from trivium.core import JSON, Corpus, Score, Selection, Split, Task, digest
+from trivium.data.columns import block_yaml
 from trivium.data.saved import save_task
 from trivium.documents import SELECTORS, NoDocuments, RandomDocuments, examples, select_documents
 from trivium.documents.screens import Screens
@@ -351,7 +351,7 @@ class _Run:
             "encoder": spelled_encoder(make_spec(self.config.encoder)),
             "arms": {name: spelled_arm(arm) for name, arm in self.arms.items()},
         }
-        atomic_write(self.store.root / "config.yaml", yaml.safe_dump(written, sort_keys=False, allow_unicode=True))
+        atomic_write(self.store.root / "config.yaml", block_yaml(written))
         self.manifest = {
             **provenance(),
             "inputs": {

@@ -7,7 +7,6 @@ through the same states as one that was not. What is logged lies on the device u
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -264,7 +263,7 @@ class StageRun:
             seeds.reseed_torch(self.seed, self.stage.name, "dropout", update, *child, *own)
             try:
                 for part in parts(work, self.micro_tokens, self.world.rank, self.world.size):
-                    with autocast(self.encoder.device):
+                    with self.encoder.autocast():
                         loss = self._loss(part.to(self.encoder.device))
                     loss.backward()  # type: ignore[no-untyped-call]
                 break
@@ -510,12 +509,3 @@ def _demand_room(encoder: Encoder, stage: Stage) -> None:
             f"stage '{stage.name}': expected max_length up to {most // 16 * 16}, the most this encoder can read, "
             f"found {stage.max_length}."
         )
-
-
-def autocast(device: torch.device) -> AbstractContextManager[Any]:
-    """bfloat16 where the device computes in it; nothing elsewhere, since emulating it is slower than float32."""
-    if device.type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
-    return torch.autocast(device.type, torch.bfloat16) if native else nullcontext()

@@ -32,7 +32,7 @@ class Predictor:
     def __init__(self, folder: Path | str) -> None:
         if not (Path(folder) / "config.json").exists():
             raise ArtifactError(
-                f"{folder}: expected a model folder with config.json and model.safetensors. A study keeps its models "
+                f"{folder}: expected a model folder, with config.json and weights. A study keeps its models "
                 "under runs/<study>/models/<arm>/seed-<n>."
             )
         self.tokenizer = load_tokenizer(str(folder))

@@ -7,7 +7,7 @@ import torch
 import trivium
 from trivium.core import JSON
 from trivium.encoders.encoder import torch_device
-from trivium.training.loop import autocast
+from trivium.encoders.precision import precision
 
 
 def software() -> dict[str, JSON]:
@@ -17,5 +17,5 @@ def software() -> dict[str, JSON]:
         "trivium": trivium.__version__,
         "packages": {name: metadata.version(name) for name in ("torch", "transformers", "tokenizers")},
         "device": device.type,
-        "precision": "bfloat16" if isinstance(autocast(device), torch.autocast) else "float32",
+        "precision": precision(device),
     }

@@ -35,7 +35,7 @@ from trivium.kinds import Batch, Encoded
 from trivium.kinds.text import tokenize
 from trivium.masking import RandomTokens, corrupt
 from trivium.store import Artifact, Store, cache_folder
-from trivium.training.loop import Watch, autocast
+from trivium.training.loop import Watch
 from trivium.training.parts import Work
 
 _WEIGHTS, _ABOUT = "head.safetensors", "head.json"
@@ -290,7 +290,7 @@ def _loss(encoder: Encoder, batch: Batch, rate: float, rng: torch.Generator) -> 
     gaps = corrupt(batch.ids, chosen, encoder.tokenizer.mask_token_id, len(encoder.tokenizer), rng)
     work = Work(batch, gaps).to(encoder.device)
     assert work.gaps is not None
-    with autocast(encoder.device):
+    with encoder.autocast():
         with torch.no_grad():
             hidden = encoder.hidden(work.batch, work.gaps.ids)
         logits = encoder.fill(hidden, work.gaps.positions)

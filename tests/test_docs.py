@@ -62,26 +62,27 @@ def test_commands_and_snippets_run(
             continue  # the slow tests run it
         result = CliRunner().invoke(app, [verb, *rest, *SMALL.get(verb, [])], catch_exceptions=False)
         assert result.exit_code == 0, f"{command}\n{result.output}"
-    space: dict[str, Any] = {"__name__": "docs_snippet"}
-    monkeypatch.setitem(sys.modules, "docs_snippet", type(sys)("docs_snippet"))
+    module = type(sys)("my_module")
+    monkeypatch.setitem(sys.modules, "my_module", module)
     for block in blocks(page, "python"):
-        exec(compile(block, str(page), "exec"), space)
+        exec(compile(block, str(page), "exec"), vars(module))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_yaml_is_understood(page: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    space: dict[str, Any] = {}
-    for block in blocks(page, "python") if page.name == "extending.md" else []:
-        exec(compile(block, str(page), "exec"), space)
     module = type(sys)("my_module")
-    vars(module).update(space)
     monkeypatch.setitem(sys.modules, "my_module", module)
+    for block in blocks(page, "python") if page.name == "extending.md" else []:
+        if "@dataclass" in block:
+            exec(compile(block, str(page), "exec"), vars(module))
     for block in blocks(page, "yaml"):
         found = yaml.safe_load(block)
         if "arms" in found:
             resolve(parse_config(found, page.name))
         for i, stage in enumerate(found.get("stages", [])):
             make_stage(stage, Scratch("base", architecture="bert"), f"{page.name}.{i}")
+        if ":" in str(found.get("task", {}).get("kind")):
+            assert found["task"]["metric"] in choose({}, {"kind": found["task"]["kind"]}, page.name).metrics
         if "masker" in found:
             choose(MASKERS, found["masker"], page.name)
         if "documents" in found:

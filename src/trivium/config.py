@@ -9,7 +9,7 @@ import difflib
 import importlib
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -93,7 +93,7 @@ class TaskConfig(_Strict):
     kind: str | None = Field(
         None,
         description="What kind of task it is: classify (if neither this nor a preset says otherwise), multilabel, "
-        "regress, rank, tag or span.",
+        'regress, rank, tag or span; or "module:Class", one of these that learns, or is judged, in your way.',
     )
     metric: str | None = Field(
         None, description="The metric that the verdict is about; the preset's or the kind's own, if not given."
@@ -510,14 +510,31 @@ def choose(kinds: Mapping[str, type[T]], options: Mapping[str, Any], where: str)
         raise ConfigError(f"{where}: expected 'kind', one of {', '.join(kinds)} or \"module:Class\".")
     if kind in kinds:
         return build(kinds[kind], rest, where)
-    module, colon, name = kind.partition(":")
-    if not colon or not module or module.startswith("."):
-        raise ConfigError(f"{where}: unknown kind '{kind}'{_suggest(kind, list(kinds))} Your own is \"module:Class\".")
-    try:
-        cls: type[T] = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, SyntaxError, ValueError) as error:  # ValueError: no name of a module
-        raise ConfigError(f"{where}: cannot load '{kind}': {error}. Is the module on PYTHONPATH?") from None
+    cls: type[T] = own_class(kind, kinds, where)
     return build(cls, rest, where)
+
+
+def own_class(spelled: str, kinds: Collection[str], where: str) -> type[Any]:
+    """The class that ``"module:Class"`` names.
+
+    Args:
+        spelled: What somebody wrote, which is none of ours.
+        kinds: Ours, for the message.
+        where: The key, for the message.
+
+    Raises:
+        ConfigError: it names no class, or none that can be imported.
+    """
+    module, colon, name = spelled.partition(":")
+    if not colon or not module or module.startswith("."):
+        raise ConfigError(
+            f"{where}: unknown kind '{spelled}'{_suggest(spelled, list(kinds))} Your own is \"module:Class\"."
+        )
+    try:
+        cls: type[Any] = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, SyntaxError, ValueError) as error:  # ValueError: no name of a module
+        raise ConfigError(f"{where}: cannot load '{spelled}': {error}. Is the module on PYTHONPATH?") from None
+    return cls
 
 
 def _override(raw: dict[str, Any], override: str) -> dict[str, Any]:

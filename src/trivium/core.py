@@ -54,6 +54,8 @@ class Task:
             an index for each; span, where ``text`` asks and ``text_pair`` is the context, a list of
             ``{text, start}``, the accepted answers and the character of the context where each begins.
         notes: What was decided while loading and must be said aloud: a dev split carved from train, rows dropped.
+        variant: ``"module:Class"`` of a user's kind that learns, or is judged, in a way of its own; its rows and
+            answers are those of ``kind``.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Task:
     labels: tuple[str, ...]
     tables: Mapping[Split, pa.Table]
     notes: tuple[str, ...] = ()
+    variant: str | None = None
 
     def rows(self, split: Split) -> pa.Table:
         """The rows of a split.
@@ -110,7 +113,8 @@ class Task:
     def fingerprint(self) -> str:
         """Changes when anything that a result depends on changes: rows, labels, kind, metric; not where files lie."""
         rows = {split: _table_digest(table) for split, table in self.tables.items()}
-        return digest([self.name, self.kind, self.metric, self.labels, rows])
+        variant = [] if self.variant is None else [self.variant]
+        return digest([self.name, self.kind, self.metric, self.labels, rows, *variant])
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Tasks put aside as they are, for workers and for another day."""
 
 import json
+from dataclasses import fields
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -12,7 +13,7 @@ def save_task(task: Task, folder: Path) -> None:
     """Write a task as Parquet and JSON."""
     for split, rows in task.tables.items():
         pq.write_table(rows, folder / f"{split}.parquet")
-    about = {"name": task.name, "kind": task.kind, "metric": task.metric, "labels": task.labels, "notes": task.notes}
+    about = {field.name: getattr(task, field.name) for field in fields(task) if field.name != "tables"}
     (folder / "task.json").write_text(json.dumps(about, ensure_ascii=False))
 
 
@@ -21,4 +22,4 @@ def load_saved_task(folder: Path) -> Task:
     about = json.loads((folder / "task.json").read_text())
     files = {split: folder / f"{split}.parquet" for split in SPLITS}
     tables = {split: pq.read_table(file) for split, file in files.items() if file.exists()}
-    return Task(about["name"], about["kind"], about["metric"], tuple(about["labels"]), tables, tuple(about["notes"]))
+    return Task(**about | {"labels": tuple(about["labels"]), "notes": tuple(about["notes"]), "tables": tables})

@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from trivium.config import own_class
 from trivium.core import SPLITS, Split, Task
 from trivium.data.columns import Chosen, Given
 from trivium.data.files import Source
@@ -74,7 +75,8 @@ def load_task(
             most 2,000 rows. Where there is nothing but train, so is a test split before it: 20 %, at most 5,000 rows.
             Rows with the same input, and questions about the same context, stay in one split.
         preset: A data set that is known by name, a key of ``data.presets.PRESETS``: it says what is not said here.
-        kind: What it is, a key of ``data.labels.KINDS``; none takes the preset's, else ``classify``.
+        kind: What it is, a key of ``data.labels.KINDS``, or ``"module:Class"`` of a subclass of one of
+            ``trivium.kinds``; none takes the preset's, else ``classify``.
         metric: The metric the verdict will be about; none takes the preset's or the kind's.
         name: What to call it; none takes the preset's, the folder's or the file's name.
         columns: Our names to the file's; what is not said is recognised if there is no doubt.
@@ -94,9 +96,7 @@ def load_task(
         DataError: the data are not; the message says where.
     """
     known = preset_of(preset) if preset is not None else None
-    kind = kind or (known.kind if known else "classify")
-    if kind not in KINDS:
-        raise ConfigError(f"task.kind: unknown kind '{kind}'. {meant(kind, KINDS)}Known are {', '.join(KINDS)}.")
+    kind, variant = _kind(kind or (known.kind if known else "classify"))
     reader = KINDS[kind]
     own = known if known and known.kind == kind else None  # of another kind, its labels and metric mean nothing
     names = own.labels if own and labels is None else ()
@@ -112,10 +112,26 @@ def load_task(
     if carve:
         _complete(splits, reader, seed, notes)
     _keep(splits, {"train": rows} if isinstance(rows, int) else rows or {}, reader, seed, notes)
-    notes += [*more, *_shared(splits)]
+    notes += [*more, *_shared(splits), *([] if variant is None else [f"learned and judged as {variant} says"])]
     tables = {split: _table(splits[split], reader, labels_found) for split in splits}
     metric = metric or (own.metric if own else reader.judged(labels_found))
-    return Task(name or preset or found.name, kind, metric, labels_found, tables, tuple(notes))
+    return Task(name or preset or found.name, kind, metric, labels_found, tables, tuple(notes), variant)
+
+
+def _kind(spelled: str) -> tuple[str, str | None]:
+    """A kind of ours, and the user's variant of it, if that is what is spelled.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    if spelled in KINDS:
+        return spelled, None
+    if ":" not in spelled:
+        raise ConfigError(f"task.kind: unknown kind '{spelled}'. {meant(spelled, KINDS)}Known are {', '.join(KINDS)}.")
+    family: Any = getattr(own_class(spelled, KINDS, "task.kind"), "family", None)
+    if family not in KINDS:
+        raise ConfigError(f"task.kind: expected a subclass of a kind in trivium.kinds, found '{spelled}'.")
+    return family, spelled
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +19,8 @@ from trivium.kinds.metrics import CLASSIFICATION, Counts, Metric, classification
 @dataclass(frozen=True)
 class Classify:
     """One label for each row."""
+
+    family: ClassVar[str] = "classify"
 
     @property
     def metrics(self) -> Mapping[str, Metric]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -105,7 +105,12 @@ class Kind(Protocol):
     """A kind of task: how rows become tokens, what its head is, what its loss is, how answers are read and judged.
 
     Losses, weights and answers are per row, so that rows can be weighed, dropped, computed in parts and compared.
+
+    Attributes:
+        family: Its name; a subclass has that of the kind it derives from, and with it that kind's rows and answers.
     """
+
+    family: ClassVar[str]
 
     @property
     def metrics(self) -> Mapping[str, Metric]:

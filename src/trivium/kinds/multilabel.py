@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +19,8 @@ from trivium.kinds.metrics import MULTILABEL, Counts, Metric, multilabel_counts
 @dataclass(frozen=True)
 class Multilabel:
     """Every label on its own is right or not."""
+
+    family: ClassVar[str] = "multilabel"
 
     @property
     def metrics(self) -> Mapping[str, Metric]:

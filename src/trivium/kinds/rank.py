@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +19,8 @@ from trivium.kinds.text import tokenize_rows
 @dataclass(frozen=True)
 class Rank:
     """A question and its choices, each read as a pair with the question; rows may differ in how many they have."""
+
+    family: ClassVar[str] = "rank"
 
     @property
     def metrics(self) -> Mapping[str, Metric]:

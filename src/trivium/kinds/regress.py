@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +18,8 @@ from trivium.kinds.metrics import REGRESSION, Counts, Metric, regression_counts
 @dataclass(frozen=True)
 class Regress:
     """Squared error, in units of the spread of the training labels, so that no rate depends on their scale."""
+
+    family: ClassVar[str] = "regress"
 
     @property
     def metrics(self) -> Mapping[str, Metric]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,8 @@ class Span:
     A window without the answer points to its first token, and so does every window of an unanswerable row (Devlin et
     al. 2019, sections 4.2 and 4.3).
     """
+
+    family: ClassVar[str] = "span"
 
     @property
     def metrics(self) -> Mapping[str, Metric]:

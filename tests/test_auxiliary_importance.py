@@ -73,7 +73,7 @@ def loop(encoder: Encoder, task: Task, estimator: str) -> Found:
             logits = model.answer(task.name, hidden, batch)
             (kind.loss(logits, batch, None) / kind.weight(batch)).sum().backward()
         assert gates.grad is not None
-        found[row] = gates.grad.abs() if estimator == "gate" else sizes(heads, estimator)
+        found[row] = gates.grad.abs().numpy() if estimator == "gate" else sizes(heads, estimator)
     return found
 
 

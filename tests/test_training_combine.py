@@ -246,7 +246,8 @@ def test_a_conflicting_gradient_is_made_orthogonal(architecture: Any, fresh: Fre
 
 def test_the_gate_leaves_shared_weights_untouched_and_lets_the_head_learn(fresh: Fresh) -> None:
     """Also where momentum of earlier updates, and decay, would move them."""
-    run = started(same_heads(fresh(SPEC), FOE), replace(STAGE, combine="cosine", weight_decay=0.1), FOE)
+    stage = replace(STAGE, combine="cosine", weight_decay=0.1, lr=1e-5)  # so low that gradients still conflict after it
+    run = started(same_heads(fresh(SPEC), FOE), stage, FOE)
     place = next(n for n in range(9) if run.turns.turn(n)[0] == PRIMARY.name)
     run.step(place)
     same_heads(run.encoder, FOE)
@@ -411,7 +412,7 @@ def test_two_processes_make_the_updates_of_one(tmp_path: Path, monkeypatch: Any)
         assert second[-1][name] == pytest.approx(said, abs=1e-4)
     one, two = (load_file(tmp_path / name / "weights.safetensors") for name in ("one", "two"))
     for name in set(one) - {f"heads.task-{kind}.classifier.bias" for kind in ("rank", "span")}:
-        assert (two[name] - one[name]).abs().max() <= 1e-6, name
+        assert (two[name] - one[name]).abs().max() <= 1e-5, name
 
 
 def test_an_auxiliary_task_that_pulls_the_other_way_does_less_harm_behind_the_gate(fresh: Fresh) -> None:

@@ -82,7 +82,7 @@ class Effect:
         from scipy.optimize import brentq
 
         size = abs(self.delta)
-        if size == 0:
+        if size <= self.half_width(1.0):  # which is 0, or what rounding leaves of it
             return 1.0
         if size >= self.half_width(SMALLEST_P):
             return SMALLEST_P
@@ -186,7 +186,8 @@ class Effect:
         sizes = np.array(self.deltas)
         signs = 1 - 2 * (np.arange(2 ** len(sizes))[:, None] >> np.arange(len(sizes)) & 1)
         sums = np.abs(signs @ sizes)
-        return float(np.mean(sums >= np.abs(sizes.sum()) * (1 - 1e-9)))
+        rounding = 1e-9 * np.abs(sizes).sum()
+        return float(np.mean(sums >= np.abs(sizes.sum()) - rounding))
 
     def _combined(self, per_seed_se: float, per_row_se: float) -> float:
         reach = np.hypot(per_seed_se * self.seed_se, per_row_se * self.row_se)

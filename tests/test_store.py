@@ -1,6 +1,7 @@
 """The run folder: what is there is whole, nothing is made twice, and only one process runs in it."""
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -300,3 +301,17 @@ def test_colleagues_can_read_what_was_written(tmp_path: Path) -> None:
         pass
     assert (tmp_path / "report.html").stat().st_mode == (tmp_path / "usual.txt").stat().st_mode
     assert (tmp_path / "model").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_who_may_read_a_folder_may_read_its_files(mask: int, mode: int, tmp_path: Path) -> None:
+    before = os.umask(mask)
+    try:
+        with atomic_folder(tmp_path / "made") as scratch:
+            (scratch / "deep").mkdir()
+            for file in (scratch / "weights", scratch / "deep" / "weights"):
+                file.touch(0o600)
+    finally:
+        os.umask(before)
+    for file in (tmp_path / "made" / "weights", tmp_path / "made" / "deep" / "weights"):
+        assert file.stat().st_mode & 0o777 == mode

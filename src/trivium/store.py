@@ -77,6 +77,7 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
     try:
         yield scratch
         for path in (*scratch.rglob("*"), scratch):
+            _let_others_read(path, scratch)
             _sync(path)
         if folder.exists():  # a damaged one: out of the way whole, never half deleted
             folder.rename(old)
@@ -354,6 +355,13 @@ def _beside(path: Path) -> Path:
     Not from ``tempfile``, which makes what it makes unreadable to anybody else: a run folder is for colleagues too.
     """
     return path.with_name(f".tmp-{path.name}-{uuid.uuid4().hex[:12]}")
+
+
+def _let_others_read(path: Path, folder: Path) -> None:
+    """Give a file the rights that the user's mask left its folder; safetensors makes what nobody else may read."""
+    if path.is_file() and not path.is_symlink():
+        mode = path.stat().st_mode
+        path.chmod(mode | (folder.stat().st_mode & 0o666))
 
 
 def _sync(path: Path) -> None:

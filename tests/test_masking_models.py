@@ -43,7 +43,7 @@ ARCHITECTURES = ("bert", "modernbert", "distilbert")
 EVERY_ARCHITECTURE = pytest.mark.parametrize("architecture", ARCHITECTURES)
 KEYS = ("salt", "mast", "rook")  # each gives its label away
 FILLER = [*TOPICS["cooking"][1:], *TOPICS["sailing"][1:6]]
-TUNE = Stage("tune", {"task": 1}, updates=120, lr=5e-3, batch_rows=16, max_length=48, keep_best=False)
+TUNE = Stage("tune", {"task": 1}, updates=160, lr=4e-3, batch_rows=16, max_length=48, keep_best=False)
 FILL = replace(TUNE, name="fill", mix={"documents": 1}, updates=70, lr=8e-3, batch_tokens=512)
 TEXTS = [
     "salt oven bread butter sugar flour onion garlic simmer knife",
@@ -435,7 +435,7 @@ def test_words_are_marked_as_if_rows_were_built_up_one_by_one(classifier: Encode
 def test_selective_finds_the_words_that_give_the_label_away_where_there_are_any(models: Trained) -> None:
     task = keyed()
     masker = Selective(rate=0.1).fit(known_of(task, models))
-    assert share_of_keys(masker, models.tokenizer) > 0.8
+    assert share_of_keys(masker, models.tokenizer) > 0.9
     tags = models.tasks[-1]
     assert (tags.kind, tags.labels) == ("tag", ("O", "M"))
     assert set(tags.tables) == {"train"}

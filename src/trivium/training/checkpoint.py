@@ -10,7 +10,6 @@ rates, which the loop computes from the update.
 
 import json
 import logging
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -26,7 +25,7 @@ from torch import Tensor, nn
 from trivium.core import JSON
 from trivium.errors import ArtifactError
 from trivium.pretrained import reason
-from trivium.store import Content, atomic_folder, contents, damage
+from trivium.store import Content, atomic_folder, contents, damage, link
 
 Weights = dict[str, Tensor]
 
@@ -164,12 +163,9 @@ def _delete(folders: Iterable[Path]) -> None:
 def _write_best(path: Path, best: Weights, before: Path | None) -> None:
     content = safetensors.torch.save(best)
     if before is not None and _manifest(before).get(_BEST) == (len(content), xxhash.xxh3_128_hexdigest(content)):
-        try:
-            os.link(before / _BEST, path)
-            return
-        except OSError:  # a disk without hard links
-            path.unlink(missing_ok=True)
-    path.write_bytes(content)
+        link(before / _BEST, path)
+    else:
+        path.write_bytes(content)
 
 
 def _write_manifest(folder: Path) -> None:

@@ -243,7 +243,7 @@ def _timeless(file: Path) -> Iterator[bytes]:
         if file.name == "done.json":
             del value["self"]
             for about in ("files", "xxh3_128"):  # those of JSON files, which are compared here themselves
-                value[about] = {name: said for name, said in value[about].items() if not name.endswith(".json")}
+                value[about] = {name: x for name, x in value[about].items() if not name.endswith((".json", ".jsonl"))}
         yield json.dumps(value).encode()
     elif file.suffix == ".jsonl":
         yield from (json.dumps(_without(json.loads(line), TIMES)).encode() for line in content.splitlines())

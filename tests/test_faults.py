@@ -14,16 +14,24 @@ from types import ModuleType
 import numpy as np
 import pytest
 import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from conftest import tiny_study
 from trivium import store as keeping
 from trivium.config import parse_config
 from trivium.data import load_corpus
 from trivium.documents.shards import shards_of
+from trivium.encoders import Pretrained, from_pretrained
 from trivium.errors import ArtifactError, ConfigError
+from trivium.masking.maskers import Saved
 from trivium.store import Store, read_array, refusal, write_array
+from trivium.study.report import write_report
+from trivium.study.report_run import RECORDS, read_run, read_verdict
 from trivium.study.runner import Study, run
 from trivium.training import checkpoint
+from trivium.training.predict import predict
+from trivium.training.push import push
 
 BENCH = Path(__file__).parent.parent / "bench"
 
@@ -174,6 +182,107 @@ def test_an_artifact_of_an_older_version_is_taken_by_its_sizes(
     another_process()
     assert store.make("stage", 1, lambda folder: pytest.fail("made anew")).reused
     assert told() == []
+
+
+# -- records and models ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_a_damaged_record_is_not_believed_and_another_run_mends_it(
+    name: str, whole: Study, copy: Path, data: Path
+) -> None:
+    flip(copy / name)
+    if name == "verdict.json":
+        with pytest.raises(
+            ArtifactError, match=r"verdict\.json: .* found not what the study wrote .*Run the study again"
+        ):
+            write_report(copy)
+        with pytest.raises(ArtifactError, match="verdict"):
+            read_verdict(copy)
+    else:
+        found = read_run(copy)
+        assert [problem.startswith(f"{name} could not be read: not what the study") for problem in found.problems] == [
+            True
+        ]
+        assert found.verdict == json.loads((whole.folder / "verdict.json").read_text())
+    again = run(parse_config(small(data), "tiny.yaml"), runs=copy.parent)
+    assert again.verdict.to_json() | {"arms": 0} == whole.verdict.to_json() | {"arms": 0}
+    assert read_run(copy).problems == ()
+
+
+@given(st.data())
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_verdict_of_which_any_bit_is_flipped_is_refused(whole: Study, tmp_path: Path, choice: st.DataObject) -> None:
+    for name in ("verdict.json", "done.json"):
+        shutil.copy(whole.folder / name, tmp_path / name)
+    assert read_verdict(tmp_path)["study"] == "tiny"
+    content = bytearray((tmp_path / "verdict.json").read_bytes())
+    content[choice.draw(st.integers(0, len(content) - 1))] ^= 1 << choice.draw(st.integers(0, 7))
+    (tmp_path / "verdict.json").write_bytes(content)
+    with pytest.raises(ArtifactError, match="verdict"):
+        read_verdict(tmp_path)
+
+
+def test_what_was_said_of_a_choice_is_not_believed_either(copy: Path) -> None:
+    victim = next(copy.glob("artifacts/documents-*/examples.json"))
+    flip(victim)
+    assert [f"{victim.parent.name}/examples.json" in problem for problem in read_run(copy).problems] == [True]
+
+
+def test_while_a_study_runs_its_records_are_not_called_done(
+    copy: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object) -> None:
+        assert not (copy / "done.json").exists()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("trivium.study.runner._Run._judge", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        run(parse_config(small(data), "tiny.yaml"), runs=copy.parent)
+    assert read_run(copy).problems == ()
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_model_answers_nothing_and_another_run_mends_it(
+    damage: Callable[[Path], None], copy: Path, data: Path, another_process: Callable[[], None]
+) -> None:
+    model = copy / "models/tlm/seed-0"
+    rows = [{"text": "salt oven"}]
+    (before,) = predict(model, rows)
+    damage(largest(model))
+    for use in (lambda: next(predict(model, rows)), lambda: push(model, "owner/name")):
+        with pytest.raises(ArtifactError, match=r"has changed .*model.*Run the study again"):
+            use()
+    another_process()
+    run(parse_config(small(data), "tiny.yaml"), runs=copy.parent)
+    assert list(predict(model, rows)) == [before]
+
+
+def test_a_study_neither_starts_from_a_damaged_model_nor_hides_with_a_damaged_masker(
+    copy: Path, tmp_path: Path
+) -> None:
+    model, masker = (
+        copy / "models/tlm/seed-0",
+        Path(shutil.copytree(next(copy.glob("artifacts/task-*")), tmp_path / "m")),
+    )
+    for folder, use in (
+        (model, lambda: from_pretrained(Pretrained(str(model)))),
+        (masker, lambda: Saved(masker).fit(None)),  # type: ignore[arg-type]  # it comes no further
+    ):
+        flip(largest(folder))
+        with pytest.raises(ArtifactError, match=f"{folder.name}: expected what a study wrote there"):
+            use()
+
+
+def test_a_model_that_somebody_changed_is_taken_when_its_list_is_gone(copy: Path) -> None:
+    model = copy / "models/tlm/seed-0"
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").unlink()
+    (model / "config.json").write_text(json.dumps(config | {"id2label": {"0": "x", "1": "y", "2": "z"}}))
+    with pytest.raises(ArtifactError, match=r"config\.json: expected .*delete done\.json"):
+        next(predict(model, [{"text": "salt"}]))
+    (model / "done.json").unlink()
+    assert set(next(predict(model, [{"text": "salt"}]))["probabilities"]) == {"x", "y", "z"}
 
 
 # -- what is kept of corpora -------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ import trivium
 from test_layers import SOURCES, dotted
 from trivium.cli import app
 from trivium.errors import ArtifactError, ConfigError, TriviumError
+from trivium.store import mark_done
 from trivium.training.push import push
 
 TOKEN = "hf_" + "x" * 34
@@ -68,6 +69,7 @@ def model(tmp_path: Path) -> Path:
 
 
 def test_a_model_and_its_card_go_and_nothing_else(hub: Hub, model: Path) -> None:
+    mark_done(model, ["config.json", "model.safetensors"])
     assert push(model, "ada/chess") == "https://huggingface.co/ada/chess"
     assert set(hub.sent) == {"README.md", "config.json", "model.safetensors", "tokenizer.json"}
     assert hub.made == [{"name": "ada/chess", "repo_type": "model", "private": False, "exist_ok": True}]

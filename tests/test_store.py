@@ -14,7 +14,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trivium.errors import ArtifactError
-from trivium.store import Artifact, Store, atomic_folder, atomic_write
+from trivium.store import (
+    Artifact,
+    Store,
+    atomic_folder,
+    atomic_write,
+    changed,
+    demand_unchanged,
+    mark_done,
+    mark_undone,
+)
 
 
 class Maker:
@@ -315,3 +324,23 @@ def test_who_may_read_a_folder_may_read_its_files(mask: int, mode: int, tmp_path
         os.umask(before)
     for file in (tmp_path / "made" / "weights", tmp_path / "made" / "deep" / "weights"):
         assert file.stat().st_mode & 0o777 == mode
+
+
+def test_what_was_marked_as_done_is_compared_and_nothing_else(tmp_path: Path) -> None:
+    for name in "abc":
+        (tmp_path / name).write_text(name)
+    assert changed(tmp_path) is None
+    assert changed(tmp_path / "a") is None, "a file is no folder"
+    mark_done(tmp_path, "ab")
+    assert changed(tmp_path) is None
+    (tmp_path / "c").write_text("other")
+    assert changed(tmp_path) is None
+    (tmp_path / "b").write_text("d")
+    assert changed(tmp_path, "a") is None
+    assert (changed(tmp_path) or "").startswith("b: expected content")
+    with pytest.raises(ArtifactError, match=r"b: expected content .* delete done.json"):
+        demand_unchanged(tmp_path)
+    (tmp_path / "done.json").write_text("{")
+    assert (changed(tmp_path, "a") or "").startswith("done.json: ")
+    mark_undone(tmp_path)
+    demand_unchanged(tmp_path)

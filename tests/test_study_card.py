@@ -187,7 +187,7 @@ def test_a_new_verdict_changes_the_card_and_new_weights_change_the_folder(tmp_pa
     assert "other.yaml" in (place / "README.md").read_text()
     assert (place / "notes.txt").exists()
     publish(folder, {("tlm", 0): artifact(folder / "artifacts" / "stage-b", "others")})
-    assert {f.name for f in place.iterdir()} == {"config.json", "model.safetensors", "README.md"}
+    assert {f.name for f in place.iterdir()} == {"config.json", "model.safetensors", "README.md", "done.json"}
     assert (place / "model.safetensors").read_text() == "others"
     assert (weights / "model.safetensors").read_text() == "weights"
 

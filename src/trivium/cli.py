@@ -168,6 +168,7 @@ def report(
 ) -> None:
     """Write the report of finished runs again, and print their verdicts."""
     from trivium.study.report import write_report
+    from trivium.study.report_run import read_verdict
     from trivium.study.verdict import Verdict
 
     verdicts = []
@@ -175,7 +176,7 @@ def report(
         if not (folder / "verdict.json").exists():
             raise TriviumError(f"{folder}: expected a finished run with verdict.json; `trivium run` makes one.")
         page = write_report(folder)
-        verdicts.append(json.loads((folder / "verdict.json").read_text()))
+        verdicts.append(read_verdict(folder))
         if not as_json:
             _print_verdict(Verdict.from_json(verdicts[-1]), page)
     if as_json:

@@ -2,7 +2,8 @@
 
 An artifact's key is a digest of everything it depends on. The same key is never made twice; another key never
 overwrites it. ``done.json`` is written last, with the size and the digest of every file: an artifact is compared with
-it before it is used, in every process once, and one that is damaged is made anew.
+it before it is used, in every process once, and one that is damaged is made anew. Records of a finished run, and the
+folders of its models, have such a list too, and whoever reads them looks at it.
 """
 
 import errno
@@ -14,7 +15,7 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ from trivium.errors import ArtifactError, TriviumError
 Content = tuple[int, str | None]  # a file's size in bytes and its xxh3-128 digest; no digest where none was written
 
 _DONE = "done.json"
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)  # what a damaged list ends in
 _LOG = logging.getLogger("trivium")
 _COMPARED: set[tuple[Path, int, int]] = set()  # lists whose files this process has read and found to be what they say
 _TOLD: set[str] = set()
@@ -160,6 +162,46 @@ def compared(listing: Path, expected: Mapping[str, Content]) -> str | None:
     if found is None:
         _COMPARED.add(key)
     return found
+
+
+def mark_done(folder: Path, names: Iterable[str]) -> None:
+    """Write down what some files of a folder are, for ``changed`` to look at."""
+    atomic_write(folder / _DONE, _listed({}, {name: _content(folder / name) for name in sorted(names)}))
+
+
+def mark_undone(folder: Path) -> None:
+    """Take that list away, before the files are written again."""
+    (folder / _DONE).unlink(missing_ok=True)
+
+
+def changed(folder: Path, *names: str) -> str | None:
+    """What of a folder is not as ``done.json`` there says; none where all is, or where nothing is said.
+
+    Args:
+        folder: An artifact, or a folder that was marked as done.
+        names: The files to look at; all that are written down, if none is named.
+    """
+    try:
+        expected = _said(folder)[1]
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except _UNREADABLE as error:
+        return f"{_DONE}: {error}"
+    return damage(folder, {name: expected[name] for name in names or expected if name in expected})
+
+
+def demand_unchanged(folder: Path) -> None:
+    """Refuse a folder that is not as it was written.
+
+    Raises:
+        ArtifactError: ``changed`` has something to say.
+    """
+    found = changed(folder)
+    if found is not None:
+        raise ArtifactError(
+            f"{folder}: expected what a study wrote there, found that it has changed ({found}). Run the study again, "
+            f"which makes it anew; or, if you changed it yourself, delete {_DONE} there."
+        )
 
 
 def tell(damage: str) -> None:
@@ -300,16 +342,8 @@ class Store:
             with atomic_folder(folder) as scratch:
                 write(scratch)
                 seconds = round(time.monotonic() - begun, 3)
-                files = contents(scratch)
-                done = {
-                    "kind": kind,
-                    "key": key,
-                    "seconds": seconds,
-                    "inputs": inputs,
-                    "files": {name: size for name, (size, _) in files.items()},
-                    "xxh3_128": {name: found for name, (_, found) in files.items()},
-                }
-                (scratch / _DONE).write_text(json.dumps({**done, "self": digest(done)}, indent=1))
+                about = {"kind": kind, "key": key, "seconds": seconds, "inputs": inputs}
+                (scratch / _DONE).write_text(_listed(about, contents(scratch)))
             return Artifact(folder, key, seconds, reused=False)
 
     def partial(self, kind: str, inputs: JSON) -> Path:
@@ -387,24 +421,41 @@ def _digest(file: IO[bytes], size: int) -> str:
     return str(hasher.hexdigest())
 
 
-def _done(folder: Path) -> JSON | None:
-    """What ``done.json`` says, if it is there and every file is what it says; if not, why not is told.
+def _listed(about: JSON, files: Mapping[str, Content]) -> str:
+    """``done.json``: something about a folder, what its files are, and a digest of all that."""
+    done = {
+        **about,
+        "files": {name: size for name, (size, _) in files.items()},
+        "xxh3_128": {name: found for name, (_, found) in files.items()},
+    }
+    return json.dumps({**done, "self": digest(done)}, indent=1)
 
-    An artifact of an older version has no digests, and is taken by the sizes of its files.
+
+def _said(folder: Path) -> tuple[JSON, dict[str, Content]]:
+    """What ``done.json`` says, and of which files. One of an older version has sizes alone.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is not what was written; any of ``_UNREADABLE``.
     """
+    done = json.loads((folder / _DONE).read_text())
+    own = done.pop("self", None)
+    if own is not None and own != digest(done):
+        raise ValueError(f"expected content with the digest {own}, found {digest(done)}")
+    digests = done.get("xxh3_128", {}) if own is None else done["xxh3_128"]
+    return done, {name: (size, digests.get(name)) for name, size in done["files"].items()}
+
+
+def _done(folder: Path) -> JSON | None:
+    """What ``done.json`` says, if it is there and every file is what it says; if not, why not is told."""
     if not folder.exists():
         return None
     try:
-        done = json.loads((folder / _DONE).read_text())
-        own = done.pop("self", None)
-        if own is not None and own != digest(done):
-            found: str | None = f"{_DONE}: expected content with the digest {own}, found {digest(done)}"
-        else:
-            digests = done.get("xxh3_128", {}) if own is None else done["xxh3_128"]
-            found = compared(folder / _DONE, {name: (size, digests.get(name)) for name, size in done["files"].items()})
+        done, files = _said(folder)
+        found = compared(folder / _DONE, files)
     except FileNotFoundError:
         found = f"{_DONE} is not there"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except _UNREADABLE as error:
         found = f"{_DONE}: {error}"
     if found is None:
         return done

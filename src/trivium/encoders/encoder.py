@@ -24,6 +24,7 @@ from trivium.encoders.shared import share
 from trivium.errors import ArtifactError, ConfigError
 from trivium.kinds import Batch, Cut, Kind, kind_of
 from trivium.pretrained import UNREADABLE, content, locate, quietly, reason, safely
+from trivium.store import demand_unchanged
 
 Size = Literal["tiny", "mini", "small", "base", "large"]
 Architecture = Literal["modernbert", "bert"]
@@ -394,7 +395,9 @@ def from_pretrained(spec: Pretrained) -> Encoder:
 
     Raises:
         ConfigError: it cannot be loaded, lacks a part of its backbone, or has no fast tokenizer with a mask token.
+        ArtifactError: the folder is a study's, and not as the study wrote it.
     """
+    demand_unchanged(Path(spec.pretrained))
     mlm, missing = _load_mlm(spec.pretrained, spec.revision)
     _demand_backbone(spec.pretrained, mlm, missing)
     encoder = Encoder(mlm, load_tokenizer(spec.pretrained, spec.revision))

@@ -15,6 +15,7 @@ from trivium.masking.scored import Draw, ScoredMasker
 from trivium.masking.selective import Selective
 from trivium.masking.statistics import TFICF, Difference, InforMask
 from trivium.masking.tasks import AnswerLike, Saliency
+from trivium.store import demand_unchanged
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,9 @@ class Saved:
         """The masker as it was kept.
 
         Raises:
-            ArtifactError: the folder holds none.
+            ArtifactError: the folder holds none, or not the one that a study wrote there.
         """
+        demand_unchanged(self.path)
         masker = ScoredMasker.from_pretrained(self.path)
         kept = masker.draw
         rate = kept.rate if self.rate is None else self.rate

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from trivium.store import atomic_folder, atomic_write, link
+from trivium.store import atomic_folder, atomic_write, link, mark_done
 from trivium.study.card import CARD, card
 from trivium.study.report_run import read_run
 
@@ -43,6 +43,7 @@ def publish(run_folder: Path, models: Mapping[tuple[str, int], Path]) -> None:
         with atomic_folder(place) as scratch:
             for file in _files(source):
                 link(file, scratch / file.name)
+            mark_done(scratch, [file.name for file in _files(source)])
             (scratch / CARD).write_text(text, encoding="utf-8")
 
 

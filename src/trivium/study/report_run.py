@@ -1,7 +1,7 @@
 """What a finished run left in its folder, read once for the report.
 
-Only ``verdict.json`` must be there. Whatever else is missing or damaged becomes a sentence in ``problems``, and the
-report says it in its place.
+Only ``verdict.json`` must be there, as the study wrote it. Whatever else is missing or damaged becomes a sentence in
+``problems``, and the report says it in its place.
 """
 
 import json
@@ -14,8 +14,10 @@ import yaml
 
 from trivium.core import JSON
 from trivium.errors import ArtifactError
+from trivium.store import changed
 from trivium.study.report_text import number, plural
 
+RECORDS = ("config.yaml", "manifest.json", "events.jsonl", "scores.jsonl", "verdict.json")
 Curve = list[tuple[int, float]]
 Curves = Mapping[str, Mapping[int, Curve]]  # arm, seed
 
@@ -63,10 +65,10 @@ def read_run(folder: Path) -> Run:
     """Read a run folder.
 
     Raises:
-        ArtifactError: there is no readable verdict in it.
+        ArtifactError: there is no readable verdict in it, or not the one that the study wrote.
     """
     problems: list[str] = []
-    verdict = _verdict(folder / "verdict.json")
+    verdict = read_verdict(folder)
     manifest = _object(folder, "manifest.json", problems)
     config, settings = _config(folder, problems)
     events = sorted(_lines(folder, "events.jsonl", problems), key=lambda event: number(event.get("update")) or 0)
@@ -97,63 +99,90 @@ def read_run(folder: Path) -> Run:
     )
 
 
-def _verdict(path: Path) -> JSON:
+def read_verdict(folder: Path) -> JSON:
+    """``verdict.json`` of a run folder.
+
+    Raises:
+        ArtifactError: there is none, or none that the study wrote.
+    """
     try:
-        verdict = json.loads(path.read_text(encoding="utf-8"))
+        text = _written(folder / "verdict.json")
+        verdict: JSON = json.loads(text)
         missing = [key for key in _NEEDED if key not in verdict]
         found = f"one without {', '.join(missing)}" if missing else None
     except (OSError, ValueError, TypeError) as error:
         found = str(error)
     if found:
         raise ArtifactError(
-            f"{path}: expected the verdict of a finished run, found {found}. "
+            f"{folder / 'verdict.json'}: expected the verdict of a finished run, found {found}. "
             "Run the study again: finished parts are reused, and the verdict is written at its end."
         )
     return verdict
 
 
-def _object(folder: Path, name: str, problems: list[str]) -> JSON:
+def _written(file: Path) -> str:
+    """The text of a file, if it is what the study wrote.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        OSError: it could not be read.
+        ValueError: it is not what was written.
+    """
+    text = file.read_text(encoding="utf-8", errors="replace")
+    found = changed(file.parent, file.name)
+    if found is not None:
+        raise ValueError(f"not what the study wrote ({found})")
+    return text
+
+
+def _text(folder: Path, name: str, problems: list[str]) -> str | None:
+    """The text of a record; if it is not there, not readable, or not what was written, that is a problem."""
     try:
-        value = json.loads((folder / name).read_text(encoding="utf-8"))
-        if isinstance(value, dict):
-            return value
-        problems.append(f"{name} holds no JSON object.")
+        return _written(folder / name)
     except FileNotFoundError:
         problems.append(f"{name} is missing.")
     except (OSError, ValueError) as error:
         problems.append(f"{name} could not be read: {error}.")
-    return {}
+    return None
+
+
+def _object(folder: Path, name: str, problems: list[str]) -> JSON:
+    text = _text(folder, name, problems)
+    if text is None:
+        return {}
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        problems.append(f"{name} could not be read: {error}.")
+        return {}
+    if not isinstance(value, dict):
+        problems.append(f"{name} holds no JSON object.")
+        return {}
+    return value
 
 
 def _config(folder: Path, problems: list[str]) -> tuple[str, JSON]:
-    text = ""
+    text = _text(folder, "config.yaml", problems) or ""
     try:
-        text = (folder / "config.yaml").read_text(encoding="utf-8", errors="replace")
         settings = yaml.safe_load(text)
-        return text, settings if isinstance(settings, dict) else {}
-    except FileNotFoundError:
-        problems.append("config.yaml is missing.")
-    except (OSError, yaml.YAMLError):
+    except yaml.YAMLError:
         problems.append("config.yaml could not be read.")
-    return text, {}
+        settings = None
+    return text, settings if isinstance(settings, dict) else {}
 
 
 def _lines(folder: Path, name: str, problems: list[str], key: str = "arm") -> Iterator[JSON]:
     """The objects of a log, known by a key that each has; a line that a crash cut short is counted, not fatal."""
     torn = 0
-    try:
-        with (folder / name).open(encoding="utf-8", errors="replace") as file:
-            for line in filter(str.strip, file):
-                try:
-                    value = json.loads(line)
-                except ValueError:
-                    value = None
-                if isinstance(value, dict) and key in value:
-                    yield value
-                else:
-                    torn += 1
-    except OSError:
-        problems.append(f"{name} is missing.")
+    for line in filter(str.strip, (_text(folder, name, problems) or "").split("\n")):
+        try:
+            value = json.loads(line)
+        except ValueError:
+            value = None
+        if isinstance(value, dict) and key in value:
+            yield value
+        else:
+            torn += 1
     if torn:
         problems.append(
             f"{name}: {plural(torn, 'line')} could not be read and {'was' if torn == 1 else 'were'} left out."

@@ -28,7 +28,7 @@ from trivium.encoders.encoder import Pretrained, Scratch, head_folder, origin
 from trivium.errors import ArtifactError, TrainingError, TriviumError
 from trivium.kinds import kind_of
 from trivium.kinds.metrics import Counts
-from trivium.store import Artifact, Store, atomic_write, explaining
+from trivium.store import Artifact, Store, atomic_write, explaining, mark_done, mark_undone
 from trivium.study import beside
 from trivium.study.arms import (
     Arm,
@@ -57,6 +57,7 @@ from trivium.study.models import publish
 from trivium.study.progress import Jobs, Reporter, Silent
 from trivium.study.reading import reading_tokens, save_reading, window_lengths
 from trivium.study.report import write_report
+from trivium.study.report_run import RECORDS
 from trivium.study.report_text import listed, plural
 from trivium.study.report_verdict import LINEAR
 from trivium.study.statistics import ALPHA
@@ -236,6 +237,7 @@ class _Run:
             self.reporter.say(f"not settled with {len(self.seeds)} seeds; up to {looks[many].seeds} are trained.")
         self._note_other_looks(self.trained)
         self._write_manifest("finished")
+        mark_done(self.store.root, RECORDS)
         publish(self.store.root, {job: head_folder(made[-1], self.task.name) for job, made in self.trained.items()})
         return Study(self.store.root, verdict, write_report(self.store.root))
 
@@ -351,6 +353,7 @@ class _Run:
             "encoder": spelled_encoder(make_spec(self.config.encoder)),
             "arms": {name: spelled_arm(arm) for name, arm in self.arms.items()},
         }
+        mark_undone(self.store.root)
         atomic_write(self.store.root / "config.yaml", block_yaml(written))
         self.manifest = {
             **provenance(),

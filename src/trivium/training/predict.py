@@ -14,6 +14,7 @@ from trivium.encoders.streams import collate, cut
 from trivium.errors import ArtifactError, DataError
 from trivium.kinds import KINDS
 from trivium.kinds.kind import Rows
+from trivium.store import demand_unchanged
 from trivium.training.evaluation import BATCH_TOKENS
 
 BATCH = 2048  # rows that are tokenised and sorted by length together: enough to pad little, little enough to hold
@@ -35,6 +36,7 @@ class Predictor:
                 f"{folder}: expected a model folder, with config.json and weights. A study keeps its models "
                 "under runs/<study>/models/<arm>/seed-<n>."
             )
+        demand_unchanged(Path(folder))
         self.tokenizer = load_tokenizer(str(folder))
         self.model = load_head(folder)
         self.device = torch.device(torch_device())
@@ -90,7 +92,7 @@ def predict(model: Path | str, rows: Iterable[dict[str, Any]], *, batch: int = B
         ``{"answer": text, "probability": p}``.
 
     Raises:
-        ArtifactError: the folder holds no model with such a head.
+        ArtifactError: the folder holds no model with such a head, or not what the study wrote there.
         DataError: a row is not what it should be, or one that is kept is called as a part of the answer is.
     """
     predictor, done = Predictor(model), 0

@@ -11,6 +11,7 @@ from typing import Any
 
 from trivium.errors import ArtifactError, ConfigError, TriviumError
 from trivium.pretrained import reason
+from trivium.store import demand_unchanged
 
 FILES = ("README.md", "*.json", "*.safetensors", "vocab.txt", "merges.txt", "*.model")  # what a model is made of
 ONNX = ("*.json", "model.onnx", "model.onnx.data")
@@ -29,7 +30,7 @@ def push(model: Path | str, name: str, *, private: bool = False, onnx: Path | st
         The address of the model's page.
 
     Raises:
-        ArtifactError: the folder holds no model, or no card.
+        ArtifactError: the folder holds no model, no card, or not what the study wrote there.
         ConfigError: there is no such name, or what is there is public.
         TriviumError: the hub refused, or cannot be reached.
     """
@@ -70,6 +71,7 @@ def _demand_model(folder: Path) -> None:
             f"{folder}: expected a model card, README.md, found none. A model of a study has one under "
             "runs/<study>/models/<arm>/seed-<n>; write one for any other."
         )
+    demand_unchanged(folder)
 
 
 def _upload(api: Any, folder: Path, name: str, files: Iterable[str], inside: str | None = None) -> None:
@@ -79,7 +81,7 @@ def _upload(api: Any, folder: Path, name: str, files: Iterable[str], inside: str
         folder_path=folder,
         path_in_repo=inside,
         allow_patterns=list(files),
-        ignore_patterns=["*/*"],  # what lies deeper is somebody else's
+        ignore_patterns=["*/*", "done.json"],  # what lies deeper is somebody else's; what a study wrote is for it
         commit_message="A model of trivium" if inside is None else "The same as ONNX",
     )
 

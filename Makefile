@@ -90,7 +90,7 @@ bench-auxiliary: setup  ## head importance and tau beside the straightforward wa
 	$(BIN)/python bench/auxiliary.py
 	$(BIN)/python bench/ranking.py
 
-bench-plan: setup  ## what the plan says beside what came, for five small studies; ten minutes
+bench-plan: setup  ## what the plan says beside what came, for six small studies; ten minutes
 	$(BIN)/python bench/plan.py
 
 bench-load: setup  ## far more of everything than usual; long, and ten million passages take some 10 GB of disk

@@ -57,7 +57,7 @@ BANDS = ENDS.map(lambda ends: Band(ends[1], ends[0], ends[2]))
 
 @given(BANDS, BANDS)
 def test_a_band_keeps_its_order(one: Band, other: Band) -> None:
-    for band in (one + other, one * other, one.off(), spread_out([one, other, one], 2)):
+    for band in (one + other, one * other, one.off(), spread_out([{0: one}, {1: other}, {0: one, 2: one}], 2)):
         assert band.low <= band.value <= band.high
 
 
@@ -70,10 +70,27 @@ def test_bands_add_up_end_by_end_and_have_a_name_in_json() -> None:
 
 
 def test_jobs_go_to_whoever_is_free() -> None:
-    assert makespan([2, 2, 2], 2) == 4
-    assert makespan([5, 1, 1, 1], 2) == 5
-    assert makespan([1, 2, 3], 1) == 6
-    assert makespan([], 3) == 0
+    for seconds, workers, end in (([2, 2, 2], 2, 4), ([5, 1, 1, 1], 2, 5), ([1, 2, 3], 1, 6), ([], 3, 0)):
+        assert makespan([{i: each} for i, each in enumerate(seconds)], workers) == end
+
+
+def test_what_is_shared_is_done_once_and_waited_for() -> None:
+    assert makespan([{"a": 5, "b": 1}, {"a": 5, "c": 1}, {"a": 5, "d": 1}], 1) == 8
+    assert makespan([{"a": 5, "b": 1}, {"a": 5, "c": 1}], 2) == 6, "the other one waits"
+    assert makespan([{"x": 9}, {"a": 5, "b": 1}, {"a": 5, "c": 1}], 2) == 9, "it is there by then"
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3)), max_size=8), st.integers(1, 4))
+def test_sharing_never_takes_longer_and_never_less_than_the_work(jobs: list[tuple[int, int]], workers: int) -> None:
+    lengths = {("first", first): 2 + first for first, _ in jobs} | {(first, last): 1 + last for first, last in jobs}
+    shared = makespan([{part: lengths[part] for part in (("first", f), (f, k))} for f, k in jobs], workers)
+    alone = makespan(
+        [{(i, part): lengths[part] for part in (("first", f), (f, k))} for i, (f, k) in enumerate(jobs)], workers
+    )
+    assert shared <= alone
+    assert shared * workers >= sum(lengths.values())
+    if workers == 1:
+        assert shared == sum(lengths.values())
 
 
 def test_a_line_is_found_again_and_is_less_sure_further_out() -> None:
@@ -109,6 +126,41 @@ def test_arms_with_encoders_of_their_own_are_planned_each_with_its_own(data: Pat
     assert plan.parameters == pytest.approx(bert[-1] / 6, rel=0.1)  # heads of tasks are not counted
     assert sum(choice.what == "reading" for choice in plan.choices) == 2  # a vocabulary for each
     assert "2 encoders, the largest of" in plan.to_text()
+
+
+def test_a_stage_that_arms_share_is_counted_once(data: Path, tmp_path: Path) -> None:
+    """As it is trained: as many stages as the run makes, for as many updates."""
+    tapt, tune = {"preset": "tapt", "updates": 40}, {"preset": "finetune", "updates": 8}
+    arms = {
+        "one": {"stages": [tapt, tune]},
+        "other": {"stages": [tapt, {**tune, "lr": 0.01}]},
+        "words": {"stages": [tapt, tune], "masker": {"kind": "whole_word"}},
+    }
+    raw = {
+        **tiny_study(data),
+        "arms": arms,
+        "baseline": "one",
+        "linear": False,
+        "equal": "nothing",
+        "engine": {"workers": 1},
+    }
+    config = parse_config(raw, "s.yaml")
+    plan, alone = (
+        make_plan(config),
+        make_plan(parse_config({**raw, "arms": {**arms, "other": arms["words"]}}, "s.yaml")),
+    )
+    assert {name: [stage.trained_for for stage in stages] for name, stages in plan.arms.items()} == {
+        "one": [None, None],
+        "other": ["one", None],
+        "words": [None, None],
+    }
+    assert alone.arms["words"][1].trained_for == "other"
+    whole = sum(stage.flops.value for stages in plan.arms.values() for stage in stages)
+    assert plan.flops.value == pytest.approx((whole - plan.arms["one"][0].flops.value) * plan.seeds)
+    assert "trained for one" in plan.to_text()
+    made = run(config, runs=tmp_path).folder.glob("artifacts/stage-*")
+    own = sum(stage.trained_for is None for stages in plan.arms.values() for stage in stages)
+    assert len([*made]) == own * plan.seeds
 
 
 def test_every_number_stands_with_its_band_and_every_choice_is_there(data: Path) -> None:

@@ -2,14 +2,16 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, TypeVar
 
 import numpy as np
 
 from trivium.core import JSON
+
+Part = TypeVar("Part", bound=Hashable)
 
 _OFF = 1.2  # how many times more or less what was measured once may take the next time
 _DOUBLED = 1.12  # the same for each doubling of what was measured
@@ -155,19 +157,29 @@ class Aside:
             self.seconds = before + time.perf_counter() - begun
 
 
-def makespan(jobs: Sequence[float], workers: int) -> float:
+def makespan(jobs: Sequence[Mapping[Part, float]], workers: int) -> float:
     """When the last of some jobs ends, where each worker takes the next as soon as it is free.
 
-    >>> makespan([3.0, 1.0, 1.0, 2.0], 2)
+    A job is its parts, in order, and how long each takes. What an earlier job has among its parts is not done twice:
+    who needs it waits until it is there.
+
+    >>> makespan([{"a": 3.0}, {"b": 1.0}, {"c": 1.0}, {"d": 2.0}], 2)
     4.0
+    >>> makespan([{"a": 3.0, "b": 1.0}, {"a": 3.0, "c": 1.0}, {"a": 3.0, "d": 1.0}], 2)
+    5.0
     """
-    free = [0.0] * max(1, workers)
+    free, there = [0.0] * max(1, workers), dict[Part, float]()
     for job in jobs:
         first = free.index(min(free))
-        free[first] += job
+        for part, seconds in job.items():
+            there.setdefault(part, free[first] + seconds)
+            free[first] = max(free[first], there[part])
     return max(free)
 
 
-def spread_out(jobs: Sequence[Band], workers: int) -> Band:
+def spread_out(jobs: Sequence[Mapping[Part, Band]], workers: int) -> Band:
     """The same for jobs whose lengths are not known for sure."""
-    return Band(*(makespan([getattr(job, end) for job in jobs], workers) for end in ("value", "low", "high")))
+    ends = ("value", "low", "high")
+    return Band(
+        *(makespan([{part: getattr(one, end) for part, one in job.items()} for job in jobs], workers) for end in ends)
+    )

@@ -89,7 +89,8 @@ class Plan:
     @property
     def flops(self) -> Band:
         """Of all training of arms."""
-        return Band.sum(stage.flops for stages in self.arms.values() for stage in stages) * float(self.seeds)
+        every = [stage for stages in self.arms.values() for stage in stages if stage.trained_for is None]
+        return Band.sum(stage.flops for stage in every) * float(self.seeds)
 
     def to_json(self) -> dict[str, JSON]:
         """All of it, as ``trivium check --json`` prints it; a number with a band has ``_low`` and ``_high`` beside."""
@@ -118,9 +119,10 @@ class Plan:
         lines = [f"{'arm':<{width}}  {'stage':<12} {'updates':>9} {'tokens':>9} {'FLOPs':>8}  time with one seed"]
         for name, stages in self.arms.items():
             for i, s in enumerate(stages):
+                takes = _times(s.seconds) if s.trained_for is None else f"trained for {s.trained_for}"
                 lines.append(
                     f"{name if i == 0 else '':<{width}}  {s.stage:<12} {s.updates:>9,} {_large(s.tokens):>9} "
-                    f"{s.flops.value:>8.1e}  {_times(s.seconds)}"
+                    f"{s.flops.value:>8.1e}  {takes}"
                 )
         return lines
 

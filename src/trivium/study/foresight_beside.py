@@ -242,7 +242,7 @@ class DryBank:
     def _side_by_side(self, jobs: Sequence[Band]) -> None:
         crowded = [job * self.rehearsal.crowding for job in jobs]
         begin = self.rehearsal.begin if len(jobs) > 1 else Band.exactly(0.0)
-        self.seconds += begin + spread_out(crowded, self.workers)
+        self.seconds += begin + spread_out([{i: one} for i, one in enumerate(crowded)], self.workers)
 
     def _with_heads(self, tasks: Sequence[Task]) -> Encoder:
         encoder, stage = self.language(0), self.stage("finetune")

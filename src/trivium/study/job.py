@@ -3,7 +3,7 @@
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -21,6 +21,19 @@ from trivium.training.spending import flops_per_token
 
 _EVERY = 0.5  # seconds between two messages about progress
 _COUNTED = ("updates", "tokens", "padded", "maskable", "hidden", "seconds")
+
+
+def in_turn(arms: Sequence[str], seeds: Sequence[int], workers: int) -> list[tuple[str, int]]:
+    """The order in which arms are trained with seeds: whole seeds first, as many at a time as there are workers.
+
+    So what is trained side by side is an arm with several seeds. Arms with the same seed may begin with the same stage,
+    and one of them would wait for the other.
+
+    >>> in_turn(["a", "b"], [0, 1, 2], workers=2)
+    [('a', 0), ('a', 1), ('b', 0), ('b', 1), ('a', 2), ('b', 2)]
+    """
+    blocks = [seeds[i : i + workers] for i in range(0, len(seeds), workers)]
+    return [(arm, seed) for block in blocks for arm in arms for seed in block]
 
 
 def train_arm(item: JSON, send: Send) -> JSON:

@@ -29,7 +29,16 @@ from trivium.encoders import Pretrained, Scratch
 from trivium.engine import cores
 from trivium.masking import Fits
 from trivium.study import foresight
-from trivium.study.arms import Arm, equalise, questions, resolve, spelled, spelled_encoder, spelled_masker
+from trivium.study.arms import (
+    Arm,
+    equalise,
+    questions,
+    resolve,
+    spelled,
+    spelled_encoder,
+    spelled_masker,
+    spelled_stage,
+)
 from trivium.study.bands import Band, spread_out
 from trivium.study.budget import decide
 from trivium.study.foreseen import ChoicePlan, Plan
@@ -37,10 +46,12 @@ from trivium.study.foresight import Scene
 from trivium.study.foresight_beside import auxiliary
 from trivium.study.foresight_hiding import masker
 from trivium.study.inputs import load_candidates, load_inputs, worker_count
+from trivium.study.job import in_turn
 from trivium.study.linear import LINEAR_MODELS
 from trivium.study.progress import Bar, Reporter, Silent
+from trivium.study.reading import window_lengths
 from trivium.study.rehearsal import Rehearsal, peak_memory, rehearsed
-from trivium.study.timing import Timing
+from trivium.study.timing import StagePlan, Timing
 from trivium.training import masks, new_encoder, seed_of
 from trivium.training.recipes import Spec
 from trivium.training.warmup import lacks_head
@@ -127,19 +138,27 @@ class Planner:
         """What a study takes that differs from this one in lengths of stages and seeds alone."""
         arms, many = self._equal(config), len(config.seed_list)
         with (reporter or Silent()).phase("timing a few steps") as bar:
-            planned = {}
+            planned: dict[str, tuple[StagePlan, ...]] = {}
+            names = {name: _stage_names(arm) for name, arm in arms.items()}
+            firsts = {stage: arm for arm, stages in reversed(names.items()) for stage in stages}
             for i, (name, arm) in enumerate(arms.items()):
-                planned[name] = tuple(self.scenes[arm.spec].timing.plan(arm, stage) for stage in arm.recipe.stages)
+                planned[name] = tuple(
+                    replace(self.scenes[arm.spec].timing.plan(arm, stage), trained_for=_unless(name, firsts[key]))
+                    for stage, key in zip(arm.recipe.stages, names[name], strict=True)
+                )
                 bar(i + 1, len(arms) + 1)
             heard = {name: self._rehearsals[arm.spec] for name, arm in arms.items()}
             choices = tuple(self._choices(arms, many))
             bar(1, 1)
         workers = min(worker_count(config), many * len(arms))
         jobs = [
-            Band.sum([stage.seconds + heard[name].stage for stage in stages]) * heard[name].crowding
-            for name, stages in planned.items()
+            {
+                (key, seed): (stage.seconds + heard[name].stage) * heard[name].crowding
+                for key, stage in zip(names[name], planned[name], strict=True)
+            }
+            for name, seed in in_turn([*arms], config.seed_list, worker_count(config))
         ]
-        training = self._largest.begin + spread_out(jobs * many, workers)
+        training = self._largest.begin + spread_out(jobs, workers)
         here = Band.exactly(float(peak_memory())).off(_APART)
         worker = self._largest.memory if workers > 1 else here  # which rehearsed, but wrote no report
         return Plan(
@@ -159,7 +178,7 @@ class Planner:
             seconds=Band.sum([training, *(choice.seconds for choice in choices)]),
             worker_memory=worker,
             memory=here + worker * float(workers) if workers > 1 else here,
-            disk=self._disk(arms, many),
+            disk=self._disk(arms, planned, many),
         )
 
     def _equal(self, config: StudyConfig) -> dict[str, Arm]:
@@ -228,12 +247,7 @@ class Planner:
             seeded = bool(getattr(beside, "seeded", False))
             yield "beside", [encoder, spelled(beside, BESIDE)], seeded, partial(self._beside, beside, arm.spec)
             drawn = drawn or (seeded and isinstance(arm.spec, Scratch))
-        laid = [
-            encoder,
-            read,
-            beside and spelled(beside, BESIDE),
-            [stage.max_length for stage in stages if stage.masks],
-        ]
+        laid = _laid(arm)
         yield "reading", laid, drawn, lambda: foresight.reading(scene, arm)
         if isinstance(own, Fits):
             key = [laid, spelled_masker(own), max(stage.max_length for stage in stages)]
@@ -276,9 +290,10 @@ class Planner:
     def _linear(self) -> Band:
         return foresight.linear(next(iter(self.scenes.values())))
 
-    def _disk(self, arms: Mapping[str, Arm], many: int) -> Band:
+    def _disk(self, arms: Mapping[str, Arm], planned: Mapping[str, Sequence[StagePlan]], many: int) -> Band:
         """Trained stages, tokens, and encoders that choices keep."""
-        stages = many * sum(len(arm.recipe.stages) * self._rehearsals[arm.spec].disk for arm in arms.values())
+        own = {name: sum(stage.trained_for is None for stage in stages) for name, stages in planned.items()}
+        stages = many * sum(own[name] * self._rehearsals[arm.spec].disk for name, arm in arms.items())
         others = (group.disk * float(many if group.seeded else 1) for group in self._groups)
         return Band.sum([Band.exactly(stages).off(_ODDS), *others])
 
@@ -300,6 +315,30 @@ class _Group:
     seeded: bool
     seconds: Band
     disk: Band
+
+
+def _laid(arm: Arm) -> JSON:
+    """What an arm's tokenizer and tokens depend on, beside the task: its documents, and what else it reads."""
+    stages, beside = arm.recipe.stages, arm.auxiliary if isinstance(arm.spec, Scratch) else None
+    return [
+        spelled_encoder(arm.spec),
+        spelled(arm.selector, SELECTORS),
+        None if beside is None else spelled(beside, BESIDE),
+        window_lengths(stages, "documents"),
+        window_lengths(stages, "texts"),
+    ]
+
+
+def _stage_names(arm: Arm) -> list[str]:
+    """Of each stage, what its weights depend on beside the task and the seed, as ``job.train_arm`` names artifacts."""
+    stages, beside = arm.recipe.stages, None if arm.auxiliary is None else spelled(arm.auxiliary, BESIDE)
+    shared = [_laid(arm), spelled_masker(arm.recipe.masker), max(stage.max_length for stage in stages)]
+    so_far = [[spelled_stage(stage), beside if "auxiliary" in stage.mix else None] for stage in stages]
+    return [repr([shared, so_far[: i + 1]]) for i in range(len(stages))]
+
+
+def _unless(name: str, other: str) -> str | None:
+    return None if name == other else other
 
 
 _NOTHING = Band.exactly(0.0)

@@ -48,6 +48,7 @@ from trivium.study.factors import Question, factor_questions
 from trivium.study.fitting import Ground, Shared, fit_masker
 from trivium.study.hiding_arms import Hider, look, overlaps, told, worth_a_look
 from trivium.study.inputs import load_candidates, load_inputs, worker_count
+from trivium.study.job import in_turn
 from trivium.study.judging import judge_linear, judge_model, score_line
 from trivium.study.lengths import update_costs
 from trivium.study.linear import LINEAR_MODELS
@@ -518,7 +519,9 @@ class _Run:
 
     def _train(self, prepared: Mapping[tuple[str, int], Prepared]) -> dict[tuple[str, int], list[Path]]:
         """Train all arms with all seeds; an arm that diverges is set aside, and the others go on."""
-        jobs = sorted(prepared, key=lambda job: (self.seeds.index(job[1]), [*self.arms].index(job[0])))
+        workers, by_seed = worker_count(self.config), sorted(prepared, key=lambda job: self.seeds.index(job[1]))
+        seeds = [*dict.fromkeys(seed for _, seed in by_seed)]
+        jobs = [job for job in in_turn([*self.arms], seeds, workers) if job in prepared]
         items = [self._item(name, seed, prepared[name, seed]) for name, seed in jobs]
         weights = [[_work(options, self.task) for options in item["stages"]] for item in items]
         done = [[0.0] * len(stages) for stages in weights]
@@ -534,11 +537,11 @@ class _Run:
                 bar(sum(map(sum, done)), total)
 
             log = self.store.root / "workers.log"
-            answers = engine.run_all(
-                "trivium.study.job:train_arm", items, workers=worker_count(self.config), receive=receive, log=log
-            )
+            answers = engine.run_all("trivium.study.job:train_arm", items, workers=workers, receive=receive, log=log)
         stages: dict[tuple[str, int], list[Path]] = {}
-        for (name, seed), answer in zip(jobs, answers, strict=True):
+        said = dict(zip(jobs, answers, strict=True))
+        for name, seed in by_seed:
+            answer = said[name, seed]
             if isinstance(answer, ArtifactError):  # a full disk is no result of an arm
                 raise answer
             if isinstance(answer, TriviumError):

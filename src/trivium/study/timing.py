@@ -43,6 +43,7 @@ class StagePlan:
         tokens: Tokens computed, padding included.
         seconds: How long it would take, looks at dev included; the lower end knows of early stopping.
         flops: 6 × parameters × tokens (TLM, section 4.1); of frozen weights 2.
+        trained_for: The arm before it that has the same stage after the same ones: it is trained once.
     """
 
     stage: str
@@ -50,10 +51,11 @@ class StagePlan:
     tokens: float
     seconds: Band
     flops: Band
+    trained_for: str | None = None
 
     def to_json(self) -> dict[str, JSON]:
         """As ``trivium check --json`` prints it."""
-        about: dict[str, JSON] = {"stage": self.stage, "updates": self.updates, "tokens": self.tokens}
+        about: dict[str, JSON] = {name: getattr(self, name) for name in ("stage", "updates", "tokens", "trained_for")}
         return {**about, **self.seconds.named("seconds"), **self.flops.named("flops")}
 
 

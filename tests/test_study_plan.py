@@ -157,7 +157,7 @@ def test_a_stage_that_arms_share_is_counted_once(data: Path, tmp_path: Path) -> 
     assert alone.arms["words"][1].trained_for == "other"
     whole = sum(stage.flops.value for stages in plan.arms.values() for stage in stages)
     assert plan.flops.value == pytest.approx((whole - plan.arms["one"][0].flops.value) * plan.seeds)
-    assert "trained for one" in plan.to_text()
+    assert "trained for 'one'" in plan.to_text()
     made = run(config, runs=tmp_path).folder.glob("artifacts/stage-*")
     own = sum(stage.trained_for is None for stages in plan.arms.values() for stage in stages)
     assert len([*made]) == own * plan.seeds

@@ -119,7 +119,7 @@ class Plan:
         lines = [f"{'arm':<{width}}  {'stage':<12} {'updates':>9} {'tokens':>9} {'FLOPs':>8}  time with one seed"]
         for name, stages in self.arms.items():
             for i, s in enumerate(stages):
-                takes = _times(s.seconds) if s.trained_for is None else f"trained for {s.trained_for}"
+                takes = _times(s.seconds) if s.trained_for is None else f"trained for '{s.trained_for}'"
                 lines.append(
                     f"{name if i == 0 else '':<{width}}  {s.stage:<12} {s.updates:>9,} {_large(s.tokens):>9} "
                     f"{s.flops.value:>8.1e}  {takes}"

@@ -104,7 +104,9 @@ def make_machine(root: Path) -> Machine:
     )
     for library, name in LIBRARIES.items():
         suite: dict[str, str | bytes] = {f"{library}/tests/test_all.py": f'"""{sentence(rng)} A test suite."""'}
-        install(machine.site, name, texts[library] | suite, ("veneer[speed]>=1", "absent; extra == 'all'"))
+        build = ("triton==3", "nvidia-cublas>12; sys_platform != 'none'") if name == "torch" else ()
+        install(machine.site, name, texts[library] | suite, ("veneer[speed]>=1", "absent; extra == 'all'", *build))
+    install(machine.site, "triton", {"triton.py": f'"""{sentence(rng)} Of a build for GPUs."""'}, ("cuda-bindings",))
     install(machine.site, "veneer", {"veneer.py": covered}, ("helper; extra == 'speed'",))
     install(
         machine.site, "helper", {"helper.py": f'"""{sentence(rng)} A helper."""'}, ("gone; sys_platform == 'none'",)
@@ -237,7 +239,9 @@ def test_only_what_trivium_requires_is_read(written: Path) -> None:
     texts = " ".join(document["text"] for document in documents)
     assert "A helper." in texts  # by way of an extra that somebody asks for
     assert not [
-        left for left in ("A stranger.", "Of our own.", "A test suite.", "Turtle.", "Installed.") if left in texts
+        left
+        for left in ("A stranger.", "Of our own.", "A test suite.", "Of a build", "Turtle.", "Installed.")
+        if left in texts
     ]
 
 
@@ -262,7 +266,7 @@ def test_done_tells_what_was_written(machine: Machine, tmp_path: Path) -> None:
     assert done.documents == Counter(document["source"] for document in documents)
     assert done.characters == sum(len(document["text"]) for document in documents)
     found = [*machine.stdlib.glob("*.py"), *machine.site.glob("*.py"), *machine.site.glob("*/part*.py")]
-    left = {machine.stdlib / "turtle.py", machine.site / "stranger.py"}
+    left = {machine.stdlib / "turtle.py", machine.site / "stranger.py", machine.site / "triton.py"}
     total = sum(len(docstrings(path.read_bytes())) for path in set(found) - left)
     assert len(documents) + sum(sum(of.values()) for of in done.aside.values()) == total
     assert done.versions.keys() == {"python", "trivium", "veneer", "helper", *LIBRARIES.values()}

@@ -3,7 +3,8 @@
 The task is to say from the first sentences of a docstring, names of libraries taken out, which library it is from. The
 corpus is all other docstrings of eight words or more, whole and as they are, the same ones once. Modules are parsed,
 never imported, and nothing is downloaded. Only the standard library and what trivium requires are read, so that the
-same versions of these give the same files, wherever they lie and whatever else is installed. Test suites are left out.
+same versions of these give the same files, wherever they lie and whatever else is installed. Test suites are left out,
+and so is what a build of PyTorch brings along for its GPUs.
 
 Docstrings are copied and adapted from module to module. Here two texts are *near-copies* if they share eight words in
 a row, markup and names of libraries aside, and modules of a library are a *family* if their docstrings begin with
@@ -74,6 +75,7 @@ _APART = frozenset(  # parts of the standard library that some systems install s
 )
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 _INNER = frozenset(["body", "handlers", "cases", "orelse", "finalbody"])
+_FOR_GPUS = re.compile(r"(nvidia|cuda|rocm|amd|intel)-.*|(pytorch-)?triton(-.*)?")
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 
 
@@ -226,7 +228,8 @@ def _part(progress: Progress | None, begin: float, end: float) -> Progress:
 def _required(names: Sequence[str], path: list[str]) -> dict[str, Distribution]:
     """Some distributions and all that they require, by name.
 
-    What they require on other systems, for other versions of Python, or for extras that nobody asks for is left out.
+    What they require on other systems, for other versions of Python, for extras that nobody asks for, or for GPUs is
+    left out.
     """
     found: dict[str, Distribution] = {}
     missing: set[str] = set()
@@ -243,8 +246,10 @@ def _required(names: Sequence[str], path: list[str]) -> dict[str, Distribution]:
             continue
         found[name] = distribution
         for requirement in map(Requirement, distribution.requires or ()):
-            if requirement.marker is None or requirement.marker.evaluate({"extra": extra}):
-                todo += [(str(canonicalize_name(requirement.name)), one) for one in ("", *requirement.extras)]
+            required = str(canonicalize_name(requirement.name))
+            asked = requirement.marker is None or requirement.marker.evaluate({"extra": extra})
+            if asked and not _FOR_GPUS.fullmatch(required):
+                todo += [(required, one) for one in ("", *requirement.extras)]
     if missing:
         raise problem(
             "the docstrings of installed packages",
